@@ -1,0 +1,607 @@
+//! [`Lane`]: one partition's records on their way, in order.
+//!
+//! Records queue; what queued becomes a batch, which is sealed (sequence and bytes fixed) only when a stream to the leader is
+//! open, so a record that was never sealed was never sent. At most [`PRODUCER_WINDOW_BATCHES`] sealed batches are in flight.
+//! When the leader fails all of them go again, in order, to the next one: the same bytes, so that an idempotent append
+//! happens once.
+//!
+//! A gap in the sequence (a batch given up, or acked by a leader alone and lost with it) ends the epoch: later batches get the
+//! next one, but only those of which it is certain that they were not appended. "Out of order" is that certainty, unless an
+//! earlier attempt may still be under way inside the very node that says so; then the outcome is unknown.
+
+use super::flight::{Flight, Waiter, answer, timed_out};
+use super::link::{Answer, Link};
+use super::{Delivered, Shared, place};
+use crate::backoff::Backoff;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::metadata::{NodeInfo, Topic};
+use dlog_core::batch::{BatchError, stamp_producer};
+use dlog_core::limits::PRODUCER_WINDOW_BATCHES;
+use dlog_core::{BatchBuilder, BatchHeader, ErrorCode, Offset, Outcome, PartitionIndex, ProducerId, ProducerSequence};
+use dlog_core::{Record, TopicId, TopicName};
+use dlog_protocol::convert::PRODUCE_TIMEOUT_MS_MAX;
+use dlog_protocol::v1::{ProduceRequest, ProduceResponse};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
+
+/// How long the oldest batch may be unanswered before others are asked who leads: a leader that is cut off from the rest
+/// doesn't say so.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a batch may get a new epoch. More means that two sides disagree about something else.
+const RENEWALS_MAX: u32 = 3;
+
+/// What a lane is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Record(Pending),
+    /// Answer when everything before is settled.
+    Flush(oneshot::Sender<()>),
+}
+
+/// A record that isn't sealed.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) record: Record,
+    pub(crate) cost: usize,
+    pub(crate) deadline: Instant,
+    pub(crate) reply: oneshot::Sender<Result<Delivered, Error>>,
+    pub(crate) room: OwnedSemaphorePermit,
+}
+
+/// A stream to the leader, and the producer id if there was none.
+struct Resolved {
+    link: Arc<Link>,
+    id: Option<ProducerId>,
+}
+
+type Resolving = Pin<Box<dyn Future<Output = Result<Resolved, Error>> + Send>>;
+
+/// One partition's way out.
+///
+/// Invariants (checked by `assert_invariants`): flights are in the order of their numbers; at most the window are in flight; a
+/// batch is out (`attempt`) only while `link` is set; `queued_bytes` is the cost of what queues.
+pub(crate) struct Lane {
+    shared: Arc<Shared>,
+    topic: TopicName,
+    topic_id: TopicId,
+    partition: PartitionIndex,
+    batch_bytes: usize,
+    commands: mpsc::UnboundedReceiver<Command>,
+    answers: mpsc::UnboundedReceiver<Answer>,
+    answers_to: mpsc::UnboundedSender<Answer>,
+    queue: VecDeque<(Pending, Instant)>,
+    queued_bytes: usize,
+    flights: VecDeque<Flight>,
+    /// The number that the next record gets.
+    next_number: u64,
+    flushes: Vec<(u64, oneshot::Sender<()>)>,
+    /// Producer, epoch and the next batch's sequence.
+    sequence: Option<ProducerSequence>,
+    /// This lane used up the epochs of the shared id, or lost it: it needs one of its own.
+    own_id: bool,
+    /// The sequence has a gap: the next batch begins a new epoch.
+    renew: bool,
+    link: Option<Arc<Link>>,
+    resolving: Option<Resolving>,
+    retry_at: Option<Instant>,
+    stale_since: Option<Instant>,
+    backoff: Backoff,
+    last_error: Option<Error>,
+    /// The producer was dropped: end when everything is settled.
+    closing: bool,
+}
+
+impl Lane {
+    /// Starts a lane's task; it ends once the sender is dropped and everything is settled.
+    pub(crate) fn start(shared: Arc<Shared>, topic: &Topic, partition: PartitionIndex) -> mpsc::UnboundedSender<Command> {
+        let (sender, commands) = mpsc::unbounded_channel();
+        let (answers_to, answers) = mpsc::unbounded_channel();
+        let topic_bytes = if topic.max_batch_bytes == 0 { usize::MAX } else { topic.max_batch_bytes };
+        let lane = Lane {
+            batch_bytes: shared.options.batch_bytes.min(topic_bytes),
+            shared,
+            topic: topic.name.clone(),
+            topic_id: topic.id,
+            partition,
+            commands,
+            answers,
+            answers_to,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            flights: VecDeque::new(),
+            next_number: 0,
+            flushes: Vec::new(),
+            sequence: None,
+            own_id: false,
+            renew: false,
+            link: None,
+            resolving: None,
+            retry_at: None,
+            stale_since: None,
+            backoff: Backoff::new(),
+            last_error: None,
+            closing: false,
+        };
+        tokio::spawn(lane.run());
+        sender
+    }
+
+    async fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            self.expire(now);
+            self.route(now);
+            self.fill(now);
+            self.answer_flushes();
+            self.assert_invariants();
+            if self.closing && self.is_empty() {
+                return;
+            }
+            let wake = self.next_wake();
+            tokio::select! {
+                biased;
+                // Never ends: this lane holds a sender itself.
+                Some(answer) = self.answers.recv() => self.on_answer(answer),
+                resolved = resolved(&mut self.resolving) => self.on_resolved(resolved),
+                command = self.commands.recv(), if !self.closing => match command {
+                    Some(command) => self.take(command),
+                    None => self.closing = true,
+                },
+                () = sleep_until(wake) => {}
+            }
+            while let Ok(answer) = self.answers.try_recv() {
+                self.on_answer(answer);
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                self.take(command);
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Record(pending) => {
+                self.queued_bytes += pending.cost;
+                self.next_number += 1;
+                self.queue.push_back((pending, Instant::now()));
+            }
+            Command::Flush(reply) => self.flushes.push((self.next_number, reply)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.flights.is_empty()
+    }
+
+    /// The number of the oldest record that isn't settled.
+    fn oldest_number(&self) -> u64 {
+        let queued = self.next_number - self.queue.len() as u64;
+        self.flights.front().map_or(queued, |flight| flight.first_number)
+    }
+
+    fn answer_flushes(&mut self) {
+        let oldest = self.oldest_number();
+        for (_, reply) in self.flushes.extract_if(.., |(number, _)| *number <= oldest) {
+            reply.send(()).unwrap_or(());
+        }
+    }
+
+    // ---- Time ---------------------------------------------------------------------------------------------------------
+
+    fn expire(&mut self, now: Instant) {
+        let place = place(&self.topic, self.partition);
+        while self.queue.front().is_some_and(|(pending, _)| pending.deadline <= now) {
+            let (pending, _) = self.queue.pop_front().expect("there is a front");
+            self.queued_bytes -= pending.cost;
+            let error = timed_out(Outcome::Rejected, &place, self.last_error.as_ref());
+            answer(Some(pending.reply), Err(error));
+        }
+        let mut kept = VecDeque::with_capacity(self.flights.len());
+        for mut flight in self.flights.drain(..) {
+            if flight.expire(now, &place, self.last_error.as_ref()) {
+                abandon(self.link.as_deref(), &flight);
+                self.renew = true;
+            } else {
+                kept.push_back(flight);
+            }
+        }
+        self.flights = kept;
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let queued = self.queue.front().map(|(pending, _)| pending.deadline);
+        let flying = self.flights.iter().filter_map(Flight::next_deadline).min();
+        let linger = self.queue.front().map(|(_, at)| *at + self.shared.options.linger);
+        // Once it has passed, only an answer lets the batch go.
+        let linger = linger.filter(|at| *at > Instant::now());
+        let patience = match self.resolving {
+            None if self.link.is_some() => self.patience_ends(),
+            _ => None,
+        };
+        [queued, flying, linger, self.retry_at, patience].into_iter().flatten().min()
+    }
+
+    fn patience_ends(&self) -> Option<Instant> {
+        // Without idempotence nothing is sent again, so there is nothing to find out.
+        let front = self.flights.front().filter(|_| self.shared.options.idempotent);
+        front.and_then(|flight| flight.attempt.and(flight.sent_at)).map(|at| at + PATIENCE)
+    }
+
+    // ---- The way to the leader ----------------------------------------------------------------------------------------
+
+    /// Starts to look for the leader if that is needed and nothing is under way.
+    fn route(&mut self, now: Instant) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+        }
+        if self.resolving.is_some() || self.retry_at.is_some() || self.is_empty() {
+            return;
+        }
+        let lives = self.link.as_ref().is_some_and(|link| !link.is_closed());
+        let has_id = self.sequence.is_some() || !self.shared.options.idempotent;
+        let impatient = self.patience_ends().is_some_and(|at| at <= now);
+        if lives && has_id && !impatient {
+            return;
+        }
+        if impatient {
+            self.stale_since = Some(now);
+        }
+        let queued = self.queue.back().map(|(pending, _)| pending.deadline);
+        let flying = self.flights.back().and_then(Flight::last_deadline);
+        let Some(last) = queued.max(flying) else { return };
+        let (shared, deadline, own_id) = (self.shared.clone(), Deadline::at(last), self.own_id);
+        let (topic, id, partition, stale) = (self.topic.clone(), self.topic_id, self.partition, self.stale_since);
+        self.resolving = Some(Box::pin(async move {
+            let node: NodeInfo = shared.client.leader(&topic, id, partition, stale, deadline).await?;
+            let link = shared.links.get(&node, deadline).await?;
+            let id = match (has_id, own_id) {
+                (true, _) => None,
+                (false, false) => Some(shared.shared_id(deadline).await?),
+                (false, true) => Some(shared.new_id(deadline).await?),
+            };
+            Ok(Resolved { link, id })
+        }));
+    }
+
+    fn on_resolved(&mut self, result: Result<Resolved, Error>) {
+        self.resolving = None;
+        let resolved = match result {
+            Ok(resolved) => resolved,
+            Err(error) if error.is_retryable() => return self.try_later(error),
+            Err(error) => return self.fail_all(&error),
+        };
+        self.stale_since = None;
+        if let Some(id) = resolved.id {
+            self.sequence = Some(ProducerSequence { id, epoch: 0, base_sequence: 0 });
+            self.renew = false;
+        }
+        let same = self.link.as_ref().is_some_and(|link| Arc::ptr_eq(link, &resolved.link) && !link.is_closed());
+        if same {
+            // Still the same leader: it is only slow.
+            if let Some(front) = self.flights.front_mut() {
+                front.sent_at = Some(Instant::now());
+            }
+            return;
+        }
+        self.recall();
+        self.link = Some(resolved.link);
+        self.send_again();
+    }
+
+    /// Takes every batch back from the link; what was sent on it may still be appended.
+    fn recall(&mut self) {
+        for flight in &mut self.flights {
+            abandon(self.link.as_deref(), flight);
+            flight.attempt = None;
+        }
+        self.link = None;
+    }
+
+    /// Sends all flights, in order, on the new link.
+    fn send_again(&mut self) {
+        for at in 0..self.flights.len() {
+            if !self.submit(at) {
+                return;
+            }
+        }
+    }
+
+    /// Looks for the leader again, a little later; all batches go again.
+    fn try_later(&mut self, error: Error) {
+        self.recall();
+        let hinted = self.shared.client.take_hint(&self.topic, self.partition, &error);
+        let asked = error.detail().retry_after_ms;
+        let wait = self.backoff.step(asked);
+        // A hint is worth following at once; a second one in a row is not.
+        let first_hint = hinted && self.last_error.as_ref().is_none_or(|last| last.leader().is_none());
+        let now = Instant::now();
+        self.retry_at = (!first_hint).then(|| now + wait);
+        // A node that is only busy still leads.
+        let same_leader = matches!(error.code(), ErrorCode::Overloaded | ErrorCode::NotInSync);
+        self.stale_since = (!hinted && !same_leader).then_some(now);
+        tracing::debug!(topic = %self.topic, partition = self.partition.0, %error, "the append is tried again");
+        self.last_error = Some(error);
+    }
+
+    /// The partition can't be written any more.
+    fn fail_all(&mut self, error: &Error) {
+        self.recall();
+        for flight in self.flights.drain(..) {
+            flight.failed(error);
+            self.renew = true;
+        }
+        for (pending, _) in self.queue.drain(..) {
+            answer(Some(pending.reply), Err(error.clone().with_outcome(Outcome::Rejected)));
+        }
+        self.queued_bytes = 0;
+        self.stale_since = Some(Instant::now());
+    }
+
+    // ---- Batches ------------------------------------------------------------------------------------------------------
+
+    /// Seals and sends what may go now.
+    fn fill(&mut self, now: Instant) {
+        while self.may_seal(now) {
+            if self.renew && !self.begin_epoch() {
+                return;
+            }
+            let Some(flight) = self.seal() else { continue };
+            self.flights.push_back(flight);
+            if !self.submit(self.flights.len() - 1) {
+                return;
+            }
+        }
+    }
+
+    fn may_seal(&self, now: Instant) -> bool {
+        let Some((_, since)) = self.queue.front() else { return false };
+        let options = &self.shared.options;
+        let ready = self.link.as_ref().is_some_and(|link| !link.is_closed()) && self.retry_at.is_none();
+        let has_id = self.sequence.is_some() || !options.idempotent;
+        let window = if options.idempotent && !self.renew { PRODUCER_WINDOW_BATCHES } else { 1 };
+        if !ready || !has_id || self.flights.len() >= window {
+            return false;
+        }
+        let lingered = now >= *since + options.linger;
+        let alone = self.flights.is_empty() && lingered;
+        let waited = !options.linger.is_zero() && lingered;
+        alone || waited || self.queued_bytes >= self.batch_bytes || !self.flushes.is_empty() || self.closing
+    }
+
+    /// The next batch begins a new epoch; `false` if a new id is needed first. Only with nothing in flight.
+    fn begin_epoch(&mut self) -> bool {
+        debug_assert!(self.flights.is_empty(), "an epoch ends when all of its batches are settled");
+        self.renew = false;
+        let Some(sequence) = self.sequence else { return true };
+        self.sequence = next_epoch(sequence);
+        self.own_id |= self.sequence.is_none();
+        self.sequence.is_some()
+    }
+
+    /// Makes a batch of what queues. Records that no batch can hold are answered; `None` if none is left.
+    fn seal(&mut self) -> Option<Flight> {
+        let first_number = self.next_number - self.queue.len() as u64;
+        let mut builder = BatchBuilder::new(self.shared.options.codec);
+        let mut waiters = Vec::new();
+        let mut refused = 0;
+        while let Some((pending, _)) = self.queue.front() {
+            if !builder.is_empty() && builder.estimated_bytes_with(&pending.record) > self.batch_bytes {
+                break;
+            }
+            let pushed = builder.push(&pending.record);
+            if pushed.is_err() && !builder.is_empty() {
+                // It fits no more, or not to the first record's time stamp: it begins the next batch.
+                break;
+            }
+            let (pending, _) = self.queue.pop_front().expect("there is a front");
+            self.queued_bytes -= pending.cost;
+            match pushed {
+                Ok(()) => {
+                    let (deadline, reply) = (pending.deadline, Some(pending.reply));
+                    waiters.push(Waiter { deadline, reply, _room: pending.room });
+                }
+                Err(error) => {
+                    refused += 1;
+                    answer(Some(pending.reply), Err(unsendable(&error)));
+                }
+            }
+        }
+        if builder.is_empty() {
+            return None;
+        }
+        let count = builder.record_count();
+        builder.set_producer(self.sequence);
+        match builder.build() {
+            Ok(bytes) => {
+                if let Some(sequence) = &mut self.sequence {
+                    sequence.base_sequence = ProducerSequence::advance(sequence.base_sequence, count);
+                }
+                Some(Flight::new(bytes, waiters, first_number + refused))
+            }
+            Err(error) => {
+                for waiter in waiters {
+                    answer(waiter.reply, Err(unsendable(&error)));
+                }
+                None
+            }
+        }
+    }
+
+    /// Sends one flight on the link; `false` if the link has ended.
+    fn submit(&mut self, at: usize) -> bool {
+        let Some(link) = self.link.clone() else { return false };
+        let now = Instant::now();
+        let flight = &mut self.flights[at];
+        let left = flight.last_deadline().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let request = ProduceRequest {
+            request_id: self.shared.links.next_request_id(),
+            topic: Some(Shared::selector(self.topic_id)),
+            partition: self.partition.0,
+            batch: flight.bytes.clone(),
+            acks: self.shared.options.acks.to_message(),
+            timeout_ms: (left.as_millis() as u32).clamp(1, PRODUCE_TIMEOUT_MS_MAX),
+        };
+        let request_id = request.request_id;
+        match link.submit(request, &self.answers_to) {
+            Ok(()) => {
+                flight.sent(link.node, request_id, now);
+                true
+            }
+            Err(error) => {
+                self.try_later(error);
+                false
+            }
+        }
+    }
+
+    // ---- Answers ------------------------------------------------------------------------------------------------------
+
+    fn on_answer(&mut self, answer: Answer) {
+        let found = self.flights.iter().position(|flight| flight.attempt == Some(answer.request_id));
+        // Without a flight it answers an attempt that was taken back.
+        let Some(at) = found else { return };
+        match answer.result {
+            Ok(response) => self.on_ack(at, &response),
+            Err(error) => self.on_error(at, answer.node, error),
+        }
+    }
+
+    fn on_ack(&mut self, at: usize, response: &ProduceResponse) {
+        let flight = self.flights.remove(at).expect("found just now");
+        let consistent = response.last_offset.checked_sub(response.base_offset) == Some(flight.waiters.len() as u64 - 1);
+        if !consistent {
+            let error = Error::rejected(ErrorCode::Internal, "the leader acked another number of records than were sent");
+            return flight.failed(&error);
+        }
+        flight.acked(self.partition, Offset(response.base_offset));
+        self.backoff.reset();
+        self.last_error = None;
+    }
+
+    fn on_error(&mut self, at: usize, node: dlog_core::NodeId, error: Error) {
+        if error.outcome() == Outcome::Rejected {
+            self.flights[at].not_applied(node);
+        } else {
+            self.flights[at].attempt = None;
+        }
+        let idempotent = self.shared.options.idempotent;
+        let of_sequence = matches!(
+            error.code(),
+            ErrorCode::OutOfOrderSequence | ErrorCode::UnknownProducerId | ErrorCode::InvalidProducerEpoch
+        );
+        if idempotent && of_sequence {
+            return self.on_sequence_error(at, node, &error);
+        }
+        if error.is_retryable() && (idempotent || error.outcome() == Outcome::Rejected) {
+            return self.try_later(error);
+        }
+        let flight = self.flights.remove(at).expect("the caller found it");
+        flight.failed(&error);
+        // Those behind it will be told that their sequence is out of order.
+        self.renew = true;
+        if error.is_retryable() {
+            // Without idempotence: this batch isn't sent again, the next one goes to whoever leads.
+            self.try_later(error);
+        } else if matches!(error.code(), ErrorCode::UnknownTopic | ErrorCode::WrongCluster) {
+            self.fail_all(&error);
+        }
+    }
+
+    /// The node says that this batch doesn't follow the last one it has.
+    fn on_sequence_error(&mut self, at: usize, node: dlog_core::NodeId, error: &Error) {
+        if at > 0 {
+            // The batch before it is still on its way; all go again in order.
+            return self.try_later(error.clone());
+        }
+        let doubtful = self.flights.iter().any(|flight| flight.may_be_at(node));
+        if doubtful || self.flights[0].renewals >= RENEWALS_MAX {
+            let flight = self.flights.pop_front().expect("it is the front");
+            flight.failed(error);
+            self.renew = true;
+            return;
+        }
+        self.recall_rejected(node);
+        let Some(mut sequence) = self.sequence.and_then(next_epoch) else {
+            return self.take_own_id(error);
+        };
+        for flight in &mut self.flights {
+            flight.bytes = stamp_producer(&flight.bytes, sequence);
+            flight.renewals += 1;
+            let count = flight.waiters.len() as u32;
+            sequence.base_sequence = ProducerSequence::advance(sequence.base_sequence, count);
+        }
+        self.sequence = Some(sequence);
+        self.renew = false;
+        tracing::info!(topic = %self.topic, partition = self.partition.0, %error, "the sequence has a gap; a new epoch begins");
+        self.send_again();
+    }
+
+    /// Takes back all attempts at `node`: since the first of them was out of order, none of them was appended.
+    fn recall_rejected(&mut self, node: dlog_core::NodeId) {
+        for flight in &mut self.flights {
+            if flight.attempt.is_some() {
+                abandon(self.link.as_deref(), flight);
+                flight.not_applied(node);
+            }
+        }
+    }
+
+    /// The epochs of this id are used up: batches in flight end, the next one waits for a new id.
+    fn take_own_id(&mut self, error: &Error) {
+        for flight in self.flights.drain(..) {
+            flight.failed(error);
+        }
+        (self.sequence, self.own_id, self.renew) = (None, true, false);
+    }
+
+    /// Checks the invariants in the type's documentation.
+    fn assert_invariants(&self) {
+        debug_assert!(self.flights.iter().is_sorted_by(|a, b| a.first_number < b.first_number));
+        debug_assert!(self.flights.len() <= PRODUCER_WINDOW_BATCHES);
+        debug_assert!(self.link.is_some() || self.flights.iter().all(|flight| flight.attempt.is_none()));
+        debug_assert!(self.sequence.is_none() || self.flights.iter().all(has_producer));
+        debug_assert_eq!(self.queued_bytes, self.queue.iter().map(|(pending, _)| pending.cost).sum::<usize>());
+    }
+}
+
+fn has_producer(flight: &Flight) -> bool {
+    BatchHeader::decode(&flight.bytes).is_ok_and(|header| header.producer().is_some())
+}
+
+/// Nobody waits for the current attempt's answer any more.
+fn abandon(link: Option<&Link>, flight: &Flight) {
+    if let (Some(link), Some(request_id)) = (link, flight.attempt) {
+        link.abandon(request_id);
+    }
+}
+
+/// The beginning of the epoch after this one, if the id has one left.
+fn next_epoch(sequence: ProducerSequence) -> Option<ProducerSequence> {
+    Some(ProducerSequence { id: sequence.id, epoch: sequence.epoch.checked_add(1)?, base_sequence: 0 })
+}
+
+/// The error of records that can't be sent as they are.
+fn unsendable(error: &BatchError) -> Error {
+    Error::new(error.to_detail(dlog_core::Stage::Client))
+}
+
+/// The result of what resolves, if anything does; else never.
+async fn resolved(resolving: &mut Option<Resolving>) -> Result<Resolved, Error> {
+    match resolving {
+        Some(resolving) => resolving.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,1 @@
+//! How replicas agree: one partition's replica around raft::RawNode. Pure.

@@ -1,0 +1,153 @@
+//! What a replica asks its shell to do: a closed list.
+//!
+//! Outputs are executed in the order given. The machine holds back what must wait (messages behind a sync, replies behind a
+//! majority), so the shell may send a [`Output::Send`] or a [`Output::Reply`] at once.
+
+use crate::error::Refusal;
+use crate::message::PeerMessage;
+use bytes::Bytes;
+use dlog_core::error::ErrorDetail;
+use dlog_core::write::ReplicaWrite;
+use dlog_core::{Frame, LogIndex, Offset, ReplicaId, RequestId, Term};
+
+/// Numbers a replica's writes from 1, strictly rising within one life of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct WriteId(pub u64);
+
+/// Numbers a replica's fetches from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct FetchId(pub u64);
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Make this durable, in order of the ids, then say [`crate::Input::Persisted`]. A write without operations only notes the
+    /// commit index: no sync is owed and it need not be acknowledged.
+    Write {
+        /// Its number.
+        id: WriteId,
+        /// What to write.
+        write: ReplicaWrite,
+    },
+    /// Send this; may be lost, doubled and reordered on the way.
+    Send {
+        /// The message; its `to` says to whom.
+        message: PeerMessage,
+    },
+    /// Read frames for a peer that lags: answer with [`crate::Input::EntriesRead`]. At most one outstanding per peer.
+    ReadEntries {
+        /// Names the answer.
+        fetch: FetchId,
+        /// The first index wanted.
+        from: LogIndex,
+        /// The index to stop before.
+        to: LogIndex,
+        /// Stop after this many bytes of payload, but read at least one frame.
+        max_bytes: u64,
+        /// A peer that waits for it.
+        peer: ReplicaId,
+    },
+    /// What may be read, and how far the log goes. Told when any of it changed.
+    Progress(Progress),
+    /// The answer to a request; exactly one for each.
+    Reply {
+        /// The request.
+        request: RequestId,
+        /// What to tell the client.
+        result: Result<Reply, ErrorDetail>,
+    },
+    /// Term, role or leader changed.
+    Role(RoleChange),
+    /// Committed commands in order, for the apply thread (group 0 only). Frames of other kinds are left out.
+    Apply {
+        /// The commands.
+        frames: Vec<Frame>,
+    },
+    /// The producer table, for storage to keep.
+    Producers {
+        /// The entry that it is as of.
+        index: LogIndex,
+        /// The table, encoded.
+        bytes: Bytes,
+    },
+    /// A peer's message was refused without an effect.
+    Refused {
+        /// Who the message says it is from.
+        from: ReplicaId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The shutdown that was asked for is complete: nothing is in flight, and leadership is handed over where it could be.
+    Stopped,
+    /// The replica can't go on and does nothing from here on; the reason is for the operator.
+    Fatal {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// How far a replica is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The offset after the last committed entry known here.
+    pub high_watermark: Offset,
+    /// Raft's commit index; may pass what is durable here.
+    pub commit: LogIndex,
+    /// Where a reader of this replica must stop: committed, and in the segment. Never goes back.
+    pub read_bound: Offset,
+    /// The first offset not written here.
+    pub log_end: Offset,
+}
+
+/// A successful answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// One for each batch of the proposal, in its order.
+    Appended(Vec<Appended>),
+    /// The log ended here when the request was made, or later.
+    ReadIndex {
+        /// The offset after `index`: everything acked before the request lies below it.
+        high_watermark: Offset,
+        /// The commit index it stands for.
+        index: LogIndex,
+    },
+    /// The command was committed; its effect is known once `index` is applied.
+    Command {
+        /// Its index.
+        index: LogIndex,
+    },
+}
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// The offset of its last record.
+    pub last_offset: Offset,
+    /// The batch was here already; the offsets are those of the first append.
+    pub duplicate: bool,
+}
+
+/// What a replica is in its term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Role {
+    /// Follows, or knows no leader.
+    #[default]
+    Follower,
+    /// Asks for votes, or whether it would get them.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// Who leads, as this replica knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct RoleChange {
+    /// The current term.
+    pub term: Term,
+    /// What this replica is.
+    pub role: Role,
+    /// The leader of the term, if known.
+    pub leader: Option<ReplicaId>,
+}

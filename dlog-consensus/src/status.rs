@@ -1,0 +1,63 @@
+//! What can be told of a replica at a glance: for `describe`, health and metrics.
+
+use crate::membership::Membership;
+use crate::output::{Progress, Role};
+use dlog_core::{LogId, LogIndex, MonotonicTime, ReplicaId, Term};
+
+/// One replica, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The log.
+    pub log: LogId,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// What it is.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader of the term, if known.
+    pub leader: Option<ReplicaId>,
+    /// How far it is.
+    pub progress: Progress,
+    /// The index before its first frame.
+    pub local_start: LogIndex,
+    /// Its last frame.
+    pub last: LogIndex,
+    /// Its last durable frame.
+    pub persisted: LogIndex,
+    /// Its last frame in a segment.
+    pub written: LogIndex,
+    /// The last entry applied to producer table and membership (group 0's state machine follows on its own).
+    pub applied: LogIndex,
+    /// Group 0: the last command that the apply thread told of.
+    pub state_applied: LogIndex,
+    /// Who belongs to the log.
+    pub membership: Membership,
+    /// The leader's view of every member, itself included, in the order of ids; empty on others.
+    pub peers: Vec<PeerStatus>,
+    /// Bytes of frames held in memory.
+    pub pinned_bytes: usize,
+    /// Requests that wait.
+    pub pending_requests: usize,
+    /// Producers remembered.
+    pub producers: usize,
+    /// Since when the oldest write waits for the disk.
+    pub unpersisted_since: Option<MonotonicTime>,
+    /// Frames that could not be read for peers, since the start.
+    pub failed_fetches: u64,
+}
+
+/// A member as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The member.
+    pub replica: ReplicaId,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Durable there up to this index, as far as known.
+    pub matched: LogIndex,
+    /// Ticks since it was last heard in this term.
+    pub silent_ticks: Option<u64>,
+    /// Heard within one election timeout, and durable up to the high watermark of one heartbeat ago.
+    pub in_sync: bool,
+}

@@ -1,0 +1,37 @@
+//! The runtime that a client verb runs on.
+
+use super::exit::Exit;
+use anyhow::Context;
+use std::future::Future;
+
+/// Runs a verb that looks after Ctrl-C itself.
+///
+/// # Errors
+/// The verb's.
+pub fn run(verb: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
+    let result = runtime.block_on(verb);
+    // A thread that waits for input must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs a verb that Ctrl-C just ends.
+///
+/// # Errors
+/// The verb's.
+pub fn run_until_interrupted(verb: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    run(async {
+        tokio::select! {
+            result = verb => result,
+            () = interrupted() => Ok(Exit::Interrupted),
+        }
+    })
+}
+
+/// Returns at Ctrl-C, from any thread; never if the signal can't be had.
+pub async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,81 @@
+//! What the command line takes and refuses, without running it.
+
+use super::Cli;
+use clap::{CommandFactory, Parser};
+
+fn parses(line: &str) -> bool {
+    Cli::try_parse_from(line.split_whitespace()).is_ok()
+}
+
+#[test]
+fn the_tree_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_contract_parses() {
+    for line in [
+        "dlog topic create t --partitions 6 --replicas 3 --config segment.bytes=1MiB --if-not-exists --dry-run",
+        "dlog topic list -s a:1,b:2 -o json --timeout 3s",
+        "dlog topic describe t -o json",
+        "dlog topic delete t --yes",
+        "dlog produce t",
+        "dlog produce t - -p 1 -k key -H a=b -H c=",
+        "dlog produce t file --key-json /tailnum --timestamp-json /time --acks all --compression zstd -v -o json",
+        "dlog produce t --key-separator : --linger 5ms --batch-bytes 256KiB --acks leader",
+        "dlog consume t -p 0 --from -5 -n 3 -F --node n2 -f json",
+        "dlog consume t --from @2013-07-01T00:00:00-05:00 -o json",
+        "dlog consume t --from @-1h --to 7 -f %k",
+        "dlog offsets t --at 2013-07-01T00:00:00-05:00 -o json",
+        "dlog cluster health -o json --wait",
+        "dlog cluster status -w",
+        "dlog node list -o json",
+        "dlog inspect log dir -o json",
+        "dlog inspect segment file",
+        "dlog inspect journal file",
+        "dlog verify --data-dir dir",
+        "dlog bench produce --topic t --record-bytes 1KiB --duration 10s --window 256 --partitions 6 --acks quorum -o json",
+        "dlog bench latency --rate 200/s",
+        "dlog bench disk --dir d",
+    ] {
+        if let Err(error) = Cli::try_parse_from(line.split_whitespace()) {
+            panic!("{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn nonsense_and_what_is_not_built_is_refused() {
+    for line in [
+        "dlog",
+        "dlog topic",
+        "dlog topic create",
+        "dlog topic create ..",
+        "dlog topic create t --partitions 0",
+        "dlog topic create t --config novalue",
+        "dlog topic alter t",
+        "dlog produce t -k a --key-json /b",
+        "dlog produce t --key-json b",
+        "dlog produce t --key-separator=",
+        "dlog produce t --acks none",
+        "dlog produce t --compression gzip",
+        "dlog produce t --compression snappy",
+        "dlog produce t --compression lzma",
+        "dlog produce t -H novalue",
+        "dlog produce t --batch-bytes 0",
+        "dlog produce t --timeout 5",
+        "dlog consume t --from yesterday",
+        "dlog consume t -n x",
+        "dlog consume t -f %x",
+        "dlog consume t --on-gap fail",
+        "dlog consume t --read linearizable",
+        "dlog consume t --prefer-rack r",
+        "dlog consume t -o xml",
+        "dlog node drain n1",
+        "dlog partition list",
+        "dlog bench consume",
+        "dlog offsets t --at noon",
+    ] {
+        assert!(!parses(line), "{line}");
+    }
+}

@@ -1,0 +1,93 @@
+//! Makes this node's replicas those that the catalogue intends: looks whenever the catalogue changed, carries the plan out.
+
+use crate::peer::address_book::AddressBook;
+use crate::peer::incoming::shard_of;
+use crate::shard::ShardHandle;
+use crate::shard::disk_thread::DiskMessage;
+use crate::shard::inbox::{ShardMessage, StartReplica};
+use dlog_consensus::Membership;
+use dlog_core::{NodeId, ReplicaId};
+use dlog_replication::Catalogue;
+use dlog_replication::reconcile::{self, LocalAction, LocalReplica};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The local side of the catalogue.
+pub struct Reconciler {
+    /// This node.
+    pub node: NodeId,
+    /// Its shards.
+    pub shards: Vec<ShardHandle>,
+    /// Replicas that stand here.
+    pub local: BTreeMap<ReplicaId, LocalReplica>,
+    /// Replicas that once stood here and never will again.
+    pub marks: BTreeSet<ReplicaId>,
+    /// Where peers are: kept as the catalogue says.
+    pub book: Arc<AddressBook>,
+    /// Called with every node of the catalogue, to open streams to it.
+    pub meet: Box<dyn Fn(NodeId) + Send>,
+}
+
+impl Reconciler {
+    /// Runs until the catalogue's publisher is gone.
+    pub async fn run(mut self, mut catalogue: watch::Receiver<Arc<Catalogue>>) {
+        loop {
+            let now = Arc::clone(&catalogue.borrow_and_update());
+            for node in now.nodes() {
+                self.book.set(node.node, &node.peer_address);
+                (self.meet)(node.node);
+            }
+            let local: Vec<LocalReplica> = self.local.values().cloned().collect();
+            for action in reconcile::plan(&now, self.node, &local, &self.marks) {
+                self.carry_out(action);
+            }
+            if catalogue.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn shard(&self, replica: ReplicaId) -> &ShardHandle {
+        &self.shards[shard_of(replica, self.shards.len())]
+    }
+
+    fn carry_out(&mut self, action: LocalAction) {
+        match action {
+            LocalAction::Start(start) => {
+                tracing::info!(replica = %start.replica, log = %start.log, "starting a replica");
+                let membership = Membership::of_voters(start.voters.iter().copied()).encode();
+                let message = ShardMessage::Start(StartReplica {
+                    replica: start.replica,
+                    log: start.log,
+                    membership,
+                    intent: start.intent,
+                    preferred: start.preferred,
+                    segment_bytes: start.settings.segment_bytes(),
+                    batch_bytes_max: start.settings.max_batch_bytes() as usize,
+                });
+                self.shard(start.replica).inbox.send(message);
+                let local = LocalReplica {
+                    replica: start.replica,
+                    log: start.log,
+                    intent: start.intent,
+                    settings: Some(start.settings),
+                };
+                self.local.insert(start.replica, local);
+            }
+            LocalAction::Configure { replica, settings } => {
+                let message = DiskMessage::SegmentBytes(replica, settings.segment_bytes());
+                let _ = self.shard(replica).disk.send(message);
+                if let Some(local) = self.local.get_mut(&replica) {
+                    local.settings = Some(settings);
+                }
+            }
+            LocalAction::Delete { replica, log } => {
+                tracing::info!(%replica, %log, "deleting a replica: its topic is gone");
+                self.shard(replica).inbox.send(ShardMessage::Delete { replica });
+                self.local.remove(&replica);
+                self.marks.insert(replica);
+            }
+        }
+    }
+}

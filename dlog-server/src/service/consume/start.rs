@@ -1,0 +1,44 @@
+//! Whether a stream may begin where it was asked to: below the log start never, above the end only the leader can say.
+
+use super::{Consumer, Progress};
+use crate::service::offsets::read_index;
+use dlog_consensus::Role;
+use dlog_core::Offset;
+use dlog_core::error::ErrorDetail;
+use tokio::time::Instant;
+
+impl Consumer {
+    /// Returns once the first offset is at most what is readable here.
+    ///
+    /// # Errors
+    /// `offset_out_of_range` below the log start, or, said by a leader after a read index, above the end;
+    /// `not_yet_available` from a replica that hasn't got there in time; the replica's end.
+    pub(super) async fn check_start(&self, watch: &mut Progress) -> Result<(), ErrorDetail> {
+        let log_start = self.log_start();
+        if self.input.from < log_start {
+            return Err(self.out_of_range(self.input.from, log_start, watch.borrow().high_watermark));
+        }
+        let deadline = Instant::now() + self.input.max_wait;
+        let mut end: Option<Offset> = None;
+        loop {
+            let progress = *watch.borrow_and_update();
+            if self.input.from <= progress.read_bound {
+                return Ok(());
+            }
+            if self.input.from > progress.high_watermark && progress.role == Role::Leader && end.is_none() {
+                // An error means that it leads no more, or can't tell: then it waits as any replica does.
+                end = read_index(&self.handle, deadline).await.ok();
+                match end {
+                    Some(end) if self.input.from > end => return Err(self.out_of_range(self.input.from, log_start, end)),
+                    _ => {}
+                }
+                continue;
+            }
+            match tokio::time::timeout_at(deadline, watch.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(self.gone()),
+                Err(_) => return Err(self.not_yet(self.input.from, progress.read_bound)),
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What this node knows of what it holds, and the same of every other node.
+
+use crate::context::NodeContext;
+use dlog_consensus::{ReplicaStatus, Role};
+use dlog_core::{LogId, NodeId};
+use dlog_protocol::v1::{NodeReportRequest, NodeReportResponse, NodeTrouble, ReplicaReport, ReplicaRole};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// A node that doesn't answer within this counts as down: about the longest election timeout.
+pub const REPORT_TIMEOUT: Duration = Duration::from_millis(1000);
+/// The code of the trouble that a listener beyond loopback without TLS is reported as; health shows it as a warning.
+pub const INSECURE: &str = "insecure";
+
+/// This node's own report. The cluster id of `request` is the caller's business.
+pub fn local_report(context: &NodeContext, request: &NodeReportRequest) -> NodeReportResponse {
+    let wanted: BTreeSet<LogId> = request.logs.iter().map(|log| LogId(*log)).collect();
+    let mut report = NodeReportResponse {
+        node_id: context.node_id().0,
+        boot_number: context.identity.boot.number,
+        applied_index: context.catalogue().applied().0,
+        uptime_ms: context.clock.now().0 / 1_000_000,
+        troubles: troubles(context),
+        ..NodeReportResponse::default()
+    };
+    for shard in &context.shards {
+        let statuses = shard.status.lock().expect("no holder panics").clone();
+        for status in statuses.values() {
+            let reader = context.replicas.reader(status.log);
+            let bytes = reader.as_ref().map_or(0, |reader| reader.bytes());
+            report.bytes += bytes;
+            if status.log != LogId::GROUP_ZERO {
+                report.replica_count += 1;
+                report.leader_count += u32::from(status.role == Role::Leader);
+            }
+            if !request.totals_only && (wanted.is_empty() || wanted.contains(&status.log)) {
+                let log_start = reader.map_or(0, |reader| reader.log_start().0);
+                report.replicas.push(replica_report(status, log_start, bytes));
+            }
+        }
+    }
+    report.replicas.sort_by_key(|replica| (replica.log, replica.replica));
+    report
+}
+
+fn troubles(context: &NodeContext) -> Vec<NodeTrouble> {
+    if !context.config.beyond_loopback() {
+        return Vec::new();
+    }
+    vec![NodeTrouble {
+        code: INSECURE.into(),
+        subject: context.config.name.clone(),
+        detail: "the node listens beyond loopback without TLS and authentication".into(),
+        next: "keep its ports inside a network that you trust".into(),
+    }]
+}
+
+fn replica_report(status: &ReplicaStatus, log_start: u64, bytes: u64) -> ReplicaReport {
+    let membership = &status.membership;
+    let role = match status.role {
+        Role::Leader => ReplicaRole::Leader,
+        Role::Candidate => ReplicaRole::Candidate,
+        Role::Follower if membership.learners.contains(&status.replica) => ReplicaRole::Learner,
+        Role::Follower => ReplicaRole::Follower,
+    };
+    let in_sync = match status.role {
+        Role::Leader => status.peers.iter().filter(|p| p.voter && p.in_sync).map(|p| p.replica.0).collect(),
+        _ => Vec::new(),
+    };
+    ReplicaReport {
+        log: status.log.0,
+        replica: status.replica.0,
+        role: role.into(),
+        term: status.term.0,
+        leader: status.leader.map(|replica| replica.0),
+        log_start,
+        high_watermark: status.progress.high_watermark.0,
+        log_end: status.progress.log_end.0,
+        commit: status.progress.commit.0,
+        bytes,
+        in_sync,
+        voters: membership.voters.iter().map(|replica| replica.0).collect(),
+        learners: membership.learners.iter().map(|replica| replica.0).collect(),
+        membership_index: 0,
+        changing: !membership.voters_outgoing.is_empty(),
+    }
+}
+
+/// The reports of all nodes of the catalogue, asked side by side; `None` from those that didn't answer in time. This node's
+/// own is always there.
+pub async fn gather(
+    context: &Arc<NodeContext>,
+    request: &NodeReportRequest,
+) -> BTreeMap<NodeId, Option<NodeReportResponse>> {
+    let own = context.node_id();
+    let mut tasks = JoinSet::new();
+    let mut reports = BTreeMap::from([(own, Some(local_report(context, request)))]);
+    for node in context.catalogue().nodes().map(|info| info.node).filter(|node| *node != own) {
+        reports.insert(node, None);
+        let (context, request) = (Arc::clone(context), request.clone());
+        tasks.spawn(async move { (node, context.peers.report(node, request, REPORT_TIMEOUT).await) });
+    }
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok((node, Ok(report))) if report.node_id == node.0 => {
+                reports.insert(node, Some(report));
+            }
+            Ok((node, Ok(report))) => {
+                tracing::warn!(%node, answered = report.node_id, "another node answers at that node's address");
+            }
+            Ok((node, Err(error))) => tracing::debug!(%node, error = error.message, "no report"),
+            Err(error) => tracing::warn!(%error, "a report was given up"),
+        }
+    }
+    reports
+}

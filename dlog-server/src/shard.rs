@@ -1,0 +1,26 @@
+//! A shard of a node: three threads over one journal, and the handle through which the rest of the server reaches them.
+
+pub mod consensus_thread;
+pub mod disk_thread;
+pub mod inbox;
+pub mod read_thread;
+pub mod start;
+pub mod sync_times;
+
+use consensus_thread::ShardStatus;
+use inbox::Inbox;
+use std::sync::Arc;
+use sync_times::SyncTimes;
+
+/// One shard, as services see it.
+#[derive(Clone)]
+pub struct ShardHandle {
+    /// The way into its consensus thread.
+    pub inbox: Inbox,
+    /// Its replicas at the last tick.
+    pub status: ShardStatus,
+    /// Its disk thread.
+    pub disk: std::sync::mpsc::Sender<disk_thread::DiskMessage>,
+    /// Its journal's sync times.
+    pub sync_times: Arc<SyncTimes>,
+}

@@ -1,0 +1,326 @@
+//! The consensus thread: owns a shard's replicas, steps them, and executes what they say. It never waits for the disk, for a
+//! peer or for a client.
+//!
+//! One turn: take what has queued (and a tick if one is due), step the host, then carry out the outputs in order: journal
+//! writes go to the disk thread as one message, messages to each peer as one bundle, replies to their requests.
+
+use super::disk_thread::DiskMessage;
+use super::inbox::{AdmissionPermit, Inbox, ReplyResult, ShardMessage, StartReplica};
+use super::read_thread::FetchRequest;
+use crate::clock::Clock;
+use crate::metadata::apply_thread::ApplyMessage;
+use crate::peer::outbox::Outboxes;
+use crate::replicas::{ReplicaHandle, ReplicaProgress, Replicas};
+use dlog_consensus::{Host, Input, Output, PeerMessage, Proposal, ReplicaStatus, Role, WriteId};
+use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
+use dlog_core::write::ReplicaWrite;
+use dlog_core::{LogId, LogIndex, Offset, ReplicaId, RequestId, Term};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// Length of a tick: the unit of election and heartbeat timers (dlog-consensus counts in it).
+pub const TICK: Duration = Duration::from_millis(50);
+/// Messages taken in one turn: bounds how long replies and writes of a turn wait for its last input.
+const MESSAGES_PER_TURN: usize = 512;
+
+/// What every replica of a shard looked like at the last tick: for `describe`, health and the leadership balancer.
+pub type ShardStatus = Arc<Mutex<BTreeMap<ReplicaId, ReplicaStatus>>>;
+
+/// Where the thread sends what its replicas say.
+pub struct Exits {
+    /// The disk thread.
+    pub disk: mpsc::Sender<DiskMessage>,
+    /// The read thread.
+    pub reads: mpsc::Sender<FetchRequest>,
+    /// The apply thread of group 0 (only the shard that owns it sends).
+    pub apply: mpsc::Sender<ApplyMessage>,
+    /// Other nodes.
+    pub outboxes: Arc<Outboxes>,
+}
+
+struct Waiter {
+    reply: oneshot::Sender<ReplyResult>,
+    /// Given back when the reply is sent.
+    _permit: Option<AdmissionPermit>,
+}
+
+/// The thread's state.
+pub struct ConsensusThread {
+    host: Host,
+    clock: Clock,
+    inbox: Inbox,
+    queue: mpsc::Receiver<ShardMessage>,
+    exits: Exits,
+    replicas: Arc<Replicas>,
+    status: ShardStatus,
+    progress: BTreeMap<ReplicaId, watch::Sender<ReplicaProgress>>,
+    waiting: BTreeMap<RequestId, Waiter>,
+    next_request: u64,
+    outputs: Vec<(ReplicaId, Output)>,
+    writes: Vec<(WriteId, ReplicaWrite)>,
+    messages: Vec<PeerMessage>,
+    received: usize,
+    stopping: bool,
+}
+
+impl ConsensusThread {
+    /// A thread over restored replicas.
+    pub fn new(
+        host: Host,
+        clock: Clock,
+        inbox: Inbox,
+        queue: mpsc::Receiver<ShardMessage>,
+        exits: Exits,
+        replicas: Arc<Replicas>,
+        status: ShardStatus,
+    ) -> ConsensusThread {
+        ConsensusThread {
+            host,
+            clock,
+            inbox,
+            queue,
+            exits,
+            replicas,
+            status,
+            progress: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            next_request: 1,
+            outputs: Vec::new(),
+            writes: Vec::new(),
+            messages: Vec::new(),
+            received: 0,
+            stopping: false,
+        }
+    }
+
+    /// Registers a replica that was restored, before [`ConsensusThread::run`].
+    pub fn adopt(
+        &mut self,
+        log: LogId,
+        replica: ReplicaId,
+        progress: ReplicaProgress,
+        reader: Option<dlog_storage::LogReader<dlog_storage::OsDisk>>,
+    ) {
+        let (sender, receiver) = watch::channel(progress);
+        self.progress.insert(replica, sender);
+        self.replicas.insert(Arc::new(ReplicaHandle::new(log, replica, self.inbox.clone(), receiver, reader)));
+    }
+
+    /// Runs until [`ShardMessage::Stop`].
+    pub fn run(mut self) {
+        let mut next_tick = self.clock.now().plus(TICK);
+        while !self.stopping {
+            match self.queue.recv_timeout(next_tick.since(self.clock.now())) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            for _ in 1..MESSAGES_PER_TURN {
+                let Ok(message) = self.queue.try_recv() else { break };
+                self.take(message);
+            }
+            let now = self.clock.now();
+            if now >= next_tick {
+                // A process that was paused gets one tick, not all it missed: a timer must not fire for time in which
+                // nothing could be heard.
+                next_tick = now.plus(TICK);
+                self.host.tick_all(now, &mut self.outputs);
+                self.publish_status();
+            }
+            self.execute();
+        }
+    }
+
+    fn take(&mut self, message: ShardMessage) {
+        match message {
+            ShardMessage::Propose(request) => {
+                let id = self.wait(request.reply, Some(request.permit));
+                let proposal =
+                    Proposal { request: id, batches: request.batches, append_time: request.append_time, acks: request.acks };
+                self.ask(request.replica, id, Input::Propose(proposal));
+            }
+            ShardMessage::Command { replica, command, reply } => {
+                let id = self.wait(reply, None);
+                self.ask(replica, id, Input::ProposeCommand { request: id, command });
+            }
+            ShardMessage::ReadIndex { replica, reply } => {
+                let id = self.wait(reply, None);
+                self.ask(replica, id, Input::ReadIndex { request: id });
+            }
+            ShardMessage::Peers { messages, bytes } => {
+                self.received += bytes;
+                for message in messages {
+                    self.host.receive(self.clock.now(), message, &mut self.outputs);
+                }
+            }
+            ShardMessage::Persisted(writes) => {
+                for (replica, write) in writes {
+                    self.step(replica, Input::Persisted { write });
+                }
+            }
+            ShardMessage::WrittenOut(written) => {
+                for out in written {
+                    self.step(out.replica, Input::WrittenOut { index: out.index, next_offset: out.next_offset });
+                }
+            }
+            ShardMessage::EntriesRead { replica, fetch, frames } => {
+                self.step(replica, Input::EntriesRead { fetch, result: frames });
+            }
+            ShardMessage::Applied { replica, index } => self.step(replica, Input::Applied { index }),
+            ShardMessage::Unreachable { node } => {
+                self.host.unreachable(self.clock.now(), node, &mut self.outputs);
+            }
+            ShardMessage::Start(start) => self.start(start),
+            ShardMessage::Delete { replica } => self.delete(replica),
+            ShardMessage::Transfer { replica, to } => self.step(replica, Input::TransferLeadership { to: Some(to) }),
+            ShardMessage::TakeProducers => self.take_producers(),
+            ShardMessage::HandOver { reply } => self.hand_over(reply),
+            ShardMessage::Stop => self.stopping = true,
+        }
+    }
+
+    fn step(&mut self, replica: ReplicaId, input: Input) {
+        self.host.step(self.clock.now(), replica, input, &mut self.outputs);
+    }
+
+    /// Steps a request, or answers it if the replica is gone.
+    fn ask(&mut self, replica: ReplicaId, id: RequestId, input: Input) {
+        if self.host.contains(replica) {
+            self.step(replica, input);
+        } else {
+            self.reply(id, Err(gone()));
+        }
+    }
+
+    fn wait(&mut self, reply: oneshot::Sender<ReplyResult>, permit: Option<AdmissionPermit>) -> RequestId {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.waiting.insert(id, Waiter { reply, _permit: permit });
+        id
+    }
+
+    fn reply(&mut self, id: RequestId, result: ReplyResult) {
+        if let Some(waiter) = self.waiting.remove(&id) {
+            // A caller that has gone away needs no answer.
+            let _ = waiter.reply.send(result);
+        }
+    }
+
+    fn start(&mut self, start: StartReplica) {
+        if self.host.contains(start.replica) {
+            return;
+        }
+        let _ = self.exits.disk.send(DiskMessage::SegmentBytes(start.replica, start.segment_bytes));
+        let now = self.clock.now();
+        match self.host.create(now, start.replica, start.log, start.intent, start.membership, &mut self.outputs) {
+            Ok(()) => {
+                let fresh = ReplicaProgress {
+                    high_watermark: Offset::ZERO,
+                    commit: LogIndex::ZERO,
+                    read_bound: Offset::ZERO,
+                    log_end: Offset::ZERO,
+                    term: Term::ZERO,
+                    role: Role::Follower,
+                    leader: None,
+                };
+                self.adopt(start.log, start.replica, fresh, None);
+                if start.preferred {
+                    self.step(start.replica, Input::Campaign);
+                }
+            }
+            Err(error) => tracing::error!(replica = %start.replica, log = %start.log, %error, "a replica can't be started"),
+        }
+    }
+
+    fn delete(&mut self, replica: ReplicaId) {
+        self.host.delete(self.clock.now(), replica, &mut self.outputs);
+        self.progress.remove(&replica);
+        self.replicas.remove(replica);
+    }
+
+    fn take_producers(&mut self) {
+        // What was said before must reach the disk thread before the tables that include it.
+        self.execute();
+        let tables = self.host.producer_tables();
+        let _ = self.exits.disk.send(DiskMessage::Producers(tables));
+    }
+
+    fn hand_over(&mut self, reply: oneshot::Sender<usize>) {
+        let led = self.host.led();
+        for replica in &led {
+            self.step(*replica, Input::TransferLeadership { to: None });
+        }
+        let _ = reply.send(led.len());
+    }
+
+    fn publish_status(&mut self) {
+        let statuses = self.host.statuses();
+        *self.status.lock().expect("no holder panics") = statuses;
+    }
+
+    /// Carries out everything the host said in this turn.
+    fn execute(&mut self) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for (replica, output) in outputs.drain(..) {
+            self.carry_out(replica, output);
+        }
+        self.outputs = outputs;
+        if !self.messages.is_empty() {
+            self.exits.outboxes.send(std::mem::take(&mut self.messages), &self.inbox);
+        }
+        let received = std::mem::take(&mut self.received);
+        if !self.writes.is_empty() {
+            let writes = std::mem::take(&mut self.writes);
+            let _ = self.exits.disk.send(DiskMessage::Writes { writes, received });
+        } else {
+            self.inbox.received().release(received);
+        }
+    }
+
+    fn carry_out(&mut self, replica: ReplicaId, output: Output) {
+        match output {
+            Output::Write { id, write } => self.writes.push((id, write)),
+            Output::Send { message } => self.messages.push(message),
+            Output::ReadEntries { fetch, from, to, max_bytes, log, .. } => {
+                let _ = self.exits.reads.send(FetchRequest { replica, log, fetch, from, to, max_bytes });
+            }
+            Output::Progress { high_watermark, commit, read_bound, log_end } => self.publish(replica, |p| {
+                (p.high_watermark, p.commit, p.read_bound, p.log_end) = (high_watermark, commit, read_bound, log_end);
+            }),
+            Output::Role { term, role, leader } => {
+                tracing::info!(replica = %replica, term = %term, ?role, leader = ?leader, "role");
+                self.publish(replica, |p| (p.term, p.role, p.leader) = (term, role, leader));
+            }
+            Output::Reply { request, result } => self.reply(request, result),
+            Output::Apply { frames } => {
+                let _ = self.exits.apply.send(ApplyMessage::Frames { replica, frames });
+            }
+            Output::Producers { .. } => {}
+            Output::Refused { reason } => tracing::warn!(replica = %replica, reason, "a peer's message was refused"),
+            Output::Fatal { reason } => crate::fatal(&format!("replica {replica}: {reason}")),
+        }
+    }
+
+    fn publish(&mut self, replica: ReplicaId, change: impl FnOnce(&mut ReplicaProgress)) {
+        if let Some(sender) = self.progress.get(&replica) {
+            sender.send_if_modified(|progress| {
+                let before = *progress;
+                change(progress);
+                before != *progress
+            });
+        }
+    }
+}
+
+/// The answer of a replica that was here when the request was made.
+fn gone() -> ErrorDetail {
+    ErrorDetail::new(
+        ErrorCode::NotLeader,
+        Stage::Admission,
+        Outcome::Rejected,
+        "the replica has left this node; ask for the partition's leader again".to_string(),
+    )
+}

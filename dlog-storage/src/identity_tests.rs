@@ -1,0 +1,134 @@
+//! Tests of identity and boot table.
+
+use super::*;
+use crate::SimDisk;
+use proptest::prelude::*;
+
+fn sample() -> Identity {
+    Identity {
+        cluster: ClusterId([1; 16]),
+        directory: DirectoryId([2; 16]),
+        node: NodeId(3),
+        name: "n1".to_string(),
+        shards: 4,
+        bootstrap: vec![BootstrapMember { name: "n1".to_string(), directory: DirectoryId([2; 16]) }],
+        boot: Boot { number: 5, random: 6 },
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of version 1: a change here breaks every data directory.
+#[test]
+fn golden_bytes() {
+    let expected = concat!(
+        "444c4f4749444e00",
+        "01000000",
+        "64000000",
+        "01010101010101010101010101010101",
+        "02020202020202020202020202020202",
+        "03000000",
+        "0400",
+        "0100",
+        "0500000000000000",
+        "0600000000000000",
+        "02006e31",
+        "02006e31",
+        "02020202020202020202020202020202",
+    );
+    let bytes = sample().encode();
+    assert_eq!(hex(&bytes[..bytes.len() - 4]), expected);
+    assert_eq!(&bytes[bytes.len() - 4..], crc32c::crc32c(&bytes[..bytes.len() - 4]).to_le_bytes());
+
+    let mut table = BootTable::default();
+    assert!(table.note(NodeId(7), Boot { number: 1, random: 2 }));
+    let bytes = table.encode();
+    let expected = "444c4f4742545300010000000100000007000000".to_string() + "01000000000000000200000000000000";
+    assert_eq!(hex(&bytes[..bytes.len() - 4]), expected);
+}
+
+#[test]
+fn an_identity_survives_power_loss_once_saved() {
+    let disk = SimDisk::with_seed(1);
+    assert_eq!(Identity::load(&disk, "").expect("nothing there"), None);
+    let mut identity = sample();
+    identity.save(&disk, "").expect("saved");
+    disk.crash();
+    assert_eq!(Identity::load(&disk, "").expect("readable"), Some(identity.clone()));
+    assert_eq!(identity.begin_boot(9), Boot { number: 6, random: 9 });
+    identity.save(&disk, "").expect("saved over the old one");
+    disk.crash();
+    assert_eq!(Identity::load(&disk, "").expect("readable"), Some(identity));
+}
+
+#[test]
+fn a_damaged_identity_needs_the_operator() {
+    let disk = SimDisk::with_seed(2);
+    sample().save(&disk, "").expect("saved");
+    disk.flip("identity", 40, 1);
+    assert!(matches!(Identity::load(&disk, ""), Err(StorageError::NeedsOperator { .. })));
+}
+
+#[test]
+fn a_copy_of_a_directory_is_noticed() {
+    let mut table = BootTable::default();
+    let (node, boot) = (NodeId(1), Boot { number: 2, random: 7 });
+    assert_eq!(table.judge(node, boot), BootVerdict::Newer);
+    assert!(table.note(node, boot));
+    assert!(!table.note(node, boot));
+    assert_eq!(table.judge(node, boot), BootVerdict::Same);
+    assert_eq!(table.judge(node, Boot { number: 2, random: 8 }), BootVerdict::Twin);
+    assert_eq!(table.judge(node, Boot { number: 1, random: 7 }), BootVerdict::Older);
+    assert_eq!(table.judge(node, Boot { number: 3, random: 0 }), BootVerdict::Newer);
+    assert!(!table.note(node, Boot { number: 1, random: 7 }));
+    assert_eq!(table.seen(node), Some(boot));
+    let disk = SimDisk::with_seed(3);
+    assert_eq!(BootTable::load(&disk, "").expect("none yet"), BootTable::default());
+    table.save(&disk, "").expect("saved");
+    disk.crash();
+    assert_eq!(BootTable::load(&disk, "").expect("readable"), table);
+    disk.flip("boots", 20, 1);
+    assert!(matches!(BootTable::load(&disk, ""), Err(StorageError::NeedsOperator { .. })));
+}
+
+fn any_identity() -> impl Strategy<Value = Identity> {
+    let member = ("[a-z]{0,5}", any::<[u8; 16]>());
+    let members = proptest::collection::vec(member, 0..4);
+    (any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u32>(), "\\PC{0,9}", any::<u16>(), members, any::<[u64; 2]>())
+        .prop_map(|(cluster, directory, node, name, shards, members, [number, random])| Identity {
+            cluster: ClusterId(cluster),
+            directory: DirectoryId(directory),
+            node: NodeId(node),
+            name,
+            shards,
+            bootstrap: members
+                .into_iter()
+                .map(|(name, id)| BootstrapMember { name, directory: DirectoryId(id) })
+                .collect(),
+            boot: Boot { number, random },
+        })
+}
+
+proptest! {
+    #[test]
+    fn round_trip(identity in any_identity()) {
+        prop_assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found(identity in any_identity(), bit in any::<proptest::sample::Index>()) {
+        let mut bytes = identity.encode();
+        let bit = bit.index(bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(Identity::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Identity::decode(&bytes);
+        let _ = Identity::decode(&whole_file::seal([IDENTITY_MAGIC.as_slice(), &[1, 0, 0, 0], &bytes].concat()));
+        let _ = BootTable::decode(&whole_file::seal([BOOTS_MAGIC.as_slice(), &[1, 0, 0, 0], &bytes].concat()));
+    }
+}

@@ -1,0 +1,614 @@
+//! Tests of the log: against a model, and each way in which a disk can spoil it.
+
+use super::*;
+use crate::testing::{FrameMaker, IDENTITY, OPTIONS, point};
+use crate::{LoseUnsynced, SimDisk, SimDiskOptions};
+use dlog_core::{FrameKind, Term, batch};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use std::io;
+
+const DIR: &str = "shard-0/logs/5/2";
+
+fn disk(seed: u64) -> SimDisk {
+    let disk = SimDisk::with_seed(seed);
+    disk.create_dir(DIR).expect("made");
+    for dir in ["shard-0/logs/5", "shard-0/logs", "shard-0", ""] {
+        disk.sync_dir(dir).expect("synced");
+    }
+    disk
+}
+
+fn create(disk: &SimDisk, cache_bytes: usize) -> Log<SimDisk> {
+    Log::create(disk.clone(), DIR, IDENTITY, LogPoint::default(), OPTIONS, TailCache::new(cache_bytes))
+        .expect("created")
+}
+
+fn open(disk: &SimDisk, state: &LogState, cache_bytes: usize) -> Log<SimDisk> {
+    Log::open(disk.clone(), DIR, IDENTITY, state, OPTIONS, TailCache::new(cache_bytes)).expect("opened")
+}
+
+/// A log of 30 frames in several segments, and the frames.
+fn filled(disk: &SimDisk) -> (Log<SimDisk>, Vec<Frame>) {
+    let mut log = create(disk, 0);
+    let mut maker = FrameMaker::new(LogPoint::default());
+    let frames: Vec<Frame> = (0..30).map(|n| maker.records(&[n * 10, n * 10 - 15], 60)).collect();
+    log.append(&frames).expect("appended");
+    log.sync().expect("synced");
+    assert!(log.state().segments.len() > 3, "several segments");
+    (log, frames)
+}
+
+/// All batches from `from` on, read in steps of `bytes_max`.
+fn read_all(
+    reader: &LogReader<SimDisk>,
+    mut from: Offset,
+    bytes_max: usize,
+) -> Result<Vec<bytes::Bytes>, StorageError> {
+    let (mut all, end) = (Vec::new(), reader.log_end());
+    while from < end {
+        let read = reader.read_batches(from, end, bytes_max)?;
+        assert!(read.next > from && !read.batches.is_empty(), "each read goes on");
+        from = read.next;
+        all.extend(read.batches);
+    }
+    Ok(all)
+}
+
+fn payloads(frames: &[Frame]) -> Vec<bytes::Bytes> {
+    frames.iter().filter(|frame| frame.kind == FrameKind::Records).map(|frame| frame.payload.clone()).collect()
+}
+
+/// What a log must be, in memory.
+#[derive(Clone, Debug)]
+struct Model {
+    start: LogPoint,
+    log_start: Offset,
+    frames: Vec<Frame>,
+    term: Term,
+}
+
+impl Model {
+    fn last(&self) -> LogPoint {
+        self.frames.last().map_or(self.start, point_after)
+    }
+
+    fn maker(&self) -> FrameMaker {
+        let mut maker = FrameMaker::new(self.last());
+        maker.term = self.term;
+        maker
+    }
+
+    /// Retention drops whole segments: the log says where it begins now.
+    fn shortened(&mut self, start: LogPoint) {
+        self.frames.retain(|frame| frame.index > start.index);
+        self.start = start;
+        self.log_start = self.log_start.max(start.next_offset);
+    }
+
+    fn check(&self, log: &Log<SimDisk>, at: u64) {
+        assert_eq!((log.last(), log.local_start()), (self.last(), self.start));
+        let (state, reader) = (log.state(), log.reader());
+        state.check().expect("a sound state");
+        let mut encoded = Vec::new();
+        state.encode_into(&mut encoded);
+        assert_eq!(LogState::decode(&mut &encoded[..]), Ok(state.clone()));
+        let mut terms: Vec<(Term, LogIndex, Offset)> = Vec::new();
+        for frame in &self.frames {
+            assert_eq!(state.term_at(frame.index), Some(frame.term));
+            if terms.last().is_none_or(|last| last.0 != frame.term) {
+                terms.push((frame.term, frame.index, frame.base_offset));
+            }
+        }
+        assert_eq!(state.term_starts.iter().map(|s| (s.term, s.index, s.offset)).collect::<Vec<_>>(), terms);
+        self.check_offsets(&reader, at);
+        self.check_indexes(log, &reader, at);
+        self.check_times(&reader, at);
+    }
+
+    fn check_offsets(&self, reader: &LogReader<SimDisk>, at: u64) {
+        let (start, end) = (self.log_start, self.last().next_offset);
+        assert_eq!((reader.log_start(), reader.log_end()), (start, end));
+        if start > end {
+            return;
+        }
+        let readable = |frame: &Frame| frame.next_offset() > start;
+        let expected: Vec<_> = payloads(&self.frames.iter().filter(|f| readable(f)).cloned().collect::<Vec<_>>());
+        assert_eq!(read_all(reader, start, (at % 700) as usize).expect("readable"), expected);
+        let from = start.plus(at % (end.since(start) + 1));
+        let read = reader.read_batches(from, end, 300).expect("readable");
+        if from < end {
+            let first = batch::BatchHeader::decode(&read.batches[0]).expect("a batch");
+            assert!(first.base_offset <= from && from < first.base_offset.plus(u64::from(first.record_count)));
+        } else {
+            assert_eq!((read.batches.len(), read.next), (0, from));
+        }
+        let above = reader.read_batches(end.plus(1), end.plus(9), 1);
+        assert!(matches!(above, Err(StorageError::OutOfRange { .. })), "{above:?}");
+    }
+
+    fn check_indexes(&self, log: &Log<SimDisk>, reader: &LogReader<SimDisk>, at: u64) {
+        let mut next = self.start.index.next();
+        let mut read = Vec::new();
+        while next <= self.last().index {
+            let frames = reader.read_frames(next, LogIndex(u64::MAX), (at % 900) as usize).expect("readable");
+            next = frames.last().expect("one at least").index.next();
+            read.extend(frames);
+        }
+        assert_eq!(read, self.frames);
+        if !self.frames.is_empty() {
+            let frame = &self.frames[at as usize % self.frames.len()];
+            assert_eq!(log.point_at(frame.index).expect("found"), point_after(frame));
+        }
+        assert_eq!(log.point_at(self.start.index).expect("known"), self.start);
+        if self.start.index > LogIndex::ZERO {
+            let below = reader.read_frames(self.start.index, next, 1);
+            assert!(matches!(below, Err(StorageError::IndexOutOfRange { .. })), "{below:?}");
+        }
+    }
+
+    fn check_times(&self, reader: &LogReader<SimDisk>, at: u64) {
+        let end = self.last().next_offset;
+        for bound in [end, Offset(at % (end.0 + 1))] {
+            let time = TimestampMs((at % 120) as i64 - 10);
+            let records = self.frames.iter().filter(|frame| frame.kind == FrameKind::Records);
+            let mut records = records.flat_map(|frame| batch::decode_records(&frame.payload).expect("a batch"));
+            let expected = records.find_map(|record| {
+                let record = record.expect("a record");
+                let in_range = record.offset >= self.log_start && record.offset < bound;
+                (in_range && record.record.timestamp >= time).then_some(record.offset)
+            });
+            assert_eq!(reader.offset_for_time(time, bound).expect("readable"), expected, "{time} below {bound}");
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(Vec<(Vec<i64>, usize)>),
+    NewTerm,
+    Cut(Index),
+    Reset(u64),
+    LogStart(Index),
+    Drop(Index),
+    SegmentBytes(u64),
+    Sync,
+    CloseAndOpen,
+    Crash,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let frame = (proptest::collection::vec(0i64..100, 0..4), 0usize..150);
+    prop_oneof![
+        8 => proptest::collection::vec(frame, 1..8).prop_map(Step::Append),
+        1 => Just(Step::NewTerm),
+        3 => any::<Index>().prop_map(Step::Cut),
+        1 => (1u64..50).prop_map(Step::Reset),
+        1 => any::<Index>().prop_map(Step::LogStart),
+        1 => any::<Index>().prop_map(Step::Drop),
+        1 => (300u64..2000).prop_map(Step::SegmentBytes),
+        1 => Just(Step::Sync),
+        1 => Just(Step::CloseAndOpen),
+        2 => Just(Step::Crash),
+    ]
+}
+
+/// A log with its model, and what the last checkpoint had of both.
+struct Run {
+    disk: SimDisk,
+    cache_bytes: usize,
+    log: Log<SimDisk>,
+    model: Model,
+    kept: (LogState, Model),
+}
+
+impl Run {
+    fn new(seed: u64, cache_bytes: usize) -> Run {
+        let disk = disk(seed);
+        let mut log = create(&disk, cache_bytes);
+        log.sync().expect("synced");
+        let term = Term(1);
+        let model = Model { start: LogPoint::default(), log_start: Offset::ZERO, frames: Vec::new(), term };
+        let kept = (log.state(), model.clone());
+        Run { disk, cache_bytes, log, model, kept }
+    }
+
+    fn checkpoint(&mut self) {
+        let state = self.log.state();
+        self.log.sync().expect("synced");
+        assert!(!self.log.is_dirty());
+        self.kept = (state, self.model.clone());
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Append(shapes) => {
+                let mut maker = self.model.maker();
+                let make = |(times, bytes): (Vec<i64>, usize)| {
+                    if times.is_empty() { maker.no_op() } else { maker.records(&times, bytes) }
+                };
+                let frames: Vec<Frame> = shapes.into_iter().map(make).collect();
+                self.log.append(&frames).expect("appended");
+                self.model.frames.extend(frames);
+            }
+            Step::NewTerm => self.model.term = Term(self.model.term.0 + 1),
+            Step::Cut(at) => {
+                let keep = at.index(self.model.frames.len() + 1);
+                self.model.frames.truncate(keep);
+                self.model.term = Term(self.model.term.0 + 1);
+                self.log.cut(self.model.last().index.next()).expect("cut");
+            }
+            Step::Reset(by) => {
+                let last = self.model.last();
+                let at = point(last.index.0 + by, self.model.term.0, last.next_offset.0 + by, by as u32);
+                self.log.reset(at).expect("reset");
+                let log_start = self.model.log_start.max(at.next_offset);
+                self.model = Model { start: at, log_start, frames: Vec::new(), term: self.model.term };
+            }
+            Step::LogStart(at) => {
+                let start = Offset(at.index(self.model.last().next_offset.0 as usize + 1) as u64);
+                self.log.set_log_start(start);
+                self.model.log_start = self.model.log_start.max(start);
+            }
+            // As the callers do it: what is dropped is in no checkpoint any more.
+            Step::Drop(at) => {
+                let index = LogIndex(at.index(self.model.last().index.0 as usize + 1) as u64);
+                self.log.drop_segments_below(Offset::MAX).expect("dropped");
+                self.log.drop_segments_through(index).expect("dropped");
+                self.model.shortened(self.log.local_start());
+                self.checkpoint();
+            }
+            Step::SegmentBytes(bytes) => self.log.set_segment_bytes(bytes),
+            Step::Sync => self.checkpoint(),
+            Step::CloseAndOpen => {
+                self.log.close().expect("closed");
+                self.kept = (self.log.state(), self.model.clone());
+                self.log = open(&self.disk, &self.kept.0, self.cache_bytes);
+            }
+            Step::Crash => self.crash(),
+        }
+    }
+
+    /// Power loss and recovery: the checkpoint's state, trimmed by what the journal cuts, then the frames after it again.
+    fn crash(&mut self) {
+        let Model { start, frames, .. } = self.kept.1.clone();
+        let same = |old: &&Frame| self.model.frames.iter().any(|new| new == *old);
+        let cut = frames.iter().find(|frame| !same(frame)).map(|frame| frame.index);
+        self.disk.crash();
+        let mut state = self.kept.0.clone();
+        if start != self.model.start {
+            let log_start = self.model.log_start;
+            state.trim(LogIndex::ZERO);
+            self.log = open(&self.disk, &state, self.cache_bytes);
+            self.log.reset(self.model.start).expect("reset again");
+            self.log.set_log_start(log_start);
+        } else {
+            if let Some(from) = cut {
+                state.trim(from);
+            }
+            self.log = open(&self.disk, &state, self.cache_bytes);
+            if let Some(from) = cut {
+                self.log.cut(from).expect("cut again");
+            }
+            self.log.set_log_start(self.model.log_start);
+        }
+        assert_eq!(self.log.damage().len(), 0, "{:?}", self.log.damage());
+        let known = self.log.last().index;
+        let again: Vec<Frame> = self.model.frames.iter().filter(|frame| frame.index > known).cloned().collect();
+        self.log.append(&again).expect("rewritten");
+        self.log.truncate_tail().expect("truncated");
+        self.checkpoint();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is done to a log, and wherever power is lost, it reads as its model does.
+    #[test]
+    fn reads_as_its_model(
+        steps in proptest::collection::vec((any_step(), any::<u32>()), 1..30),
+        seed in any::<u64>(),
+        cache_bytes in prop_oneof![Just(0usize), Just(1500), Just(1 << 20)],
+    ) {
+        let mut run = Run::new(seed, cache_bytes);
+        for (step, at) in steps {
+            run.step(step);
+            run.model.check(&run.log, u64::from(at));
+        }
+    }
+
+    /// With one byte of a segment flipped, every read gives what was written or an error.
+    #[test]
+    fn damage_is_never_served(
+        segment in any::<Index>(),
+        byte in any::<Index>(),
+        mask in 1u8..=255,
+        bytes_max in 0usize..2000,
+        from in 0u64..60,
+        index_too in any::<bool>(),
+    ) {
+        let disk = disk(1);
+        let (mut log, frames) = filled(&disk);
+        log.close().expect("closed");
+        let state = log.state();
+        let damaged = &state.segments[segment.index(state.segments.len())];
+        let position = byte.index(damaged.bytes as usize) as u64;
+        disk.flip(&format!("{DIR}/{}", damaged.name().file()), position, mask);
+        if index_too {
+            let path = format!("{DIR}/{}", damaged.name().index_file());
+            let length = disk.open(&path).expect("it was written").len().expect("known");
+            disk.flip(&path, byte.index(length as usize) as u64, mask);
+        }
+        let log = open(&disk, &state, 0);
+        let reader = log.reader();
+        let mut from = Offset(from);
+        let whole = payloads(&frames);
+        while from < reader.log_end() {
+            match reader.read_batches(from, reader.log_end(), bytes_max) {
+                Ok(read) => {
+                    let first = (from.0 / 2) as usize;
+                    prop_assert_eq!(&read.batches[..], &whole[first..first + read.batches.len()]);
+                    from = read.next;
+                }
+                Err(StorageError::Corrupt { path, position: at, .. }) => {
+                    prop_assert!(path.contains(&damaged.name().to_string()) && at <= position, "{path} {at}");
+                    break;
+                }
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
+        for from in 1..=30 {
+            if let Ok(read) = reader.read_frames(LogIndex(from), LogIndex(31), bytes_max) {
+                let first = from as usize - 1;
+                prop_assert_eq!(&read[..], &frames[first..first + read.len()]);
+            }
+            let time = TimestampMs(from as i64 * 10);
+            if let Ok(found) = reader.offset_for_time(time, Offset(60)) {
+                let expected = if from < 30 { Some(Offset(from * 2)) } else { None };
+                prop_assert_eq!(found, expected);
+            }
+        }
+        prop_assert!(read_all(&reader, Offset(0), 500).is_err(), "every byte of a segment is under some checksum");
+    }
+}
+
+#[test]
+fn frames_that_do_not_follow_are_refused() {
+    let disk = disk(1);
+    let (mut log, frames) = filled(&disk);
+    let before = log.state();
+    for frame in [&frames[0], &frames[29]] {
+        assert!(matches!(log.append(std::slice::from_ref(frame)), Err(StorageError::Invalid { .. })));
+    }
+    let mut maker = FrameMaker::new(LogPoint { crc: 1, ..log.last() });
+    assert!(matches!(log.append(&[maker.no_op()]), Err(StorageError::Invalid { .. })), "another chain");
+    assert!(matches!(log.cut(LogIndex(0)), Err(StorageError::Invalid { .. })));
+    assert_eq!(log.state(), before);
+}
+
+#[test]
+fn a_failed_append_changes_nothing_and_can_be_repeated() {
+    for fail_at in 0..6 {
+        let disk = disk(fail_at);
+        let (mut log, mut frames) = filled(&disk);
+        let (before, reader) = (log.state(), log.reader());
+        let mut maker = FrameMaker::new(log.last());
+        let more: Vec<Frame> = (0..20).map(|_| maker.records(&[5], 150)).collect();
+        disk.cut_power_after(u64::MAX);
+        disk.set_capacity(1 << 40);
+        let used = 1 << 40;
+        disk.set_capacity(used - disk.free_bytes().expect("known") + 900 * fail_at);
+        let failed = log.append(&more);
+        assert!(matches!(failed, Err(StorageError::Full { .. })), "{failed:?}");
+        let after = log.state();
+        assert_eq!((&after.segments, after.last), (&before.segments, before.last));
+        assert_eq!(read_all(&reader, Offset(0), 500).expect("readable"), payloads(&frames));
+        disk.set_capacity(used);
+        log.append(&more).expect("room again");
+        log.sync().expect("synced");
+        frames.extend(more);
+        assert_eq!(read_all(&reader, Offset(0), 500).expect("readable"), payloads(&frames));
+    }
+}
+
+#[test]
+fn a_failed_sync_poisons() {
+    let disk = disk(1);
+    let (mut log, _) = filled(&disk);
+    let mut maker = FrameMaker::new(log.last());
+    log.append(&[maker.no_op()]).expect("appended");
+    disk.fail_syncs(1);
+    assert!(matches!(log.sync(), Err(StorageError::SyncFailed { .. })));
+    assert!(matches!(log.sync(), Err(StorageError::Poisoned { .. })));
+    assert!(matches!(log.append(&[maker.no_op()]), Err(StorageError::Poisoned { .. })));
+    assert!(matches!(log.cut(LogIndex(2)), Err(StorageError::Poisoned { .. })));
+}
+
+#[test]
+fn a_reader_goes_on_while_files_are_removed() {
+    let disk = disk(1);
+    let (mut log, frames) = filled(&disk);
+    let reader = log.reader();
+    let read = reader.read_batches(Offset(0), Offset(60), 100).expect("readable");
+    assert_eq!(read.batches, payloads(&frames[..read.batches.len()]));
+    log.set_log_start(Offset(30));
+    assert!(log.drop_segments_below(Offset::MAX).expect("dropped") > 0);
+    let below = reader.read_batches(read.next, Offset(60), 100);
+    assert!(matches!(below, Err(StorageError::OutOfRange { log_start: Offset(30), .. })), "{below:?}");
+    assert_eq!(read_all(&reader, Offset(30), 100).expect("readable"), payloads(&frames[15..]));
+    log.cut(LogIndex(20)).expect("cut");
+    assert_eq!(read_all(&reader, Offset(30), 100).expect("readable"), payloads(&frames[15..19]));
+    log.delete().expect("deleted");
+    assert!(reader.read_batches(Offset(36), Offset(38), 100).is_err());
+    assert!(disk.list(DIR).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
+}
+
+/// Readers on other threads, while the log is appended to, cut and shortened: each sees only what was written.
+#[test]
+fn readers_run_beside_the_writer() {
+    let disk = disk(1);
+    let mut log = create(&disk, 2000);
+    // Gone once the writer is, also if it panics: then the readers end too.
+    let writing = Arc::new(());
+    std::thread::scope(|scope| {
+        for thread in 0..2u64 {
+            let (reader, writing) = (log.reader(), Arc::downgrade(&writing));
+            scope.spawn(move || {
+                let mut from = Offset(thread);
+                while writing.upgrade().is_some() {
+                    match reader.read_batches(from, Offset::MAX, 700) {
+                        Ok(read) => from = if read.batches.is_empty() { reader.log_start() } else { read.next },
+                        Err(StorageError::OutOfRange { log_start, .. }) => from = log_start,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        let _writing = writing;
+        for round in 0..200u64 {
+            let mut maker = FrameMaker::new(log.last());
+            maker.term = Term(round + 1);
+            let frames: Vec<Frame> = (0..6).map(|n| maker.records(&[n], 90)).collect();
+            log.append(&frames).expect("appended");
+            if round % 3 == 0 {
+                log.cut(LogIndex(log.last().index.0 - 3)).expect("cut");
+            }
+            if round % 7 == 0 {
+                log.set_log_start(Offset(log.last().next_offset.0.saturating_sub(4)));
+                log.drop_segments_below(Offset::MAX).expect("dropped");
+            }
+        }
+    });
+}
+
+#[test]
+fn unnamed_files_are_set_aside_not_deleted() {
+    let disk = disk(1);
+    let (mut log, frames) = filled(&disk);
+    disk.create(&format!("{DIR}/00000000000000000009.producers")).expect("made");
+    let mut state = log.state();
+    state.trim(LogIndex(10));
+    let before = disk.list(DIR).expect("listed");
+    log.close().expect("closed");
+    let log = open(&disk, &state, 0);
+    let (aside, here) = (disk.list(&format!("{DIR}/aside")).expect("made"), disk.list(DIR).expect("listed"));
+    assert_eq!(here.iter().filter(|name| name.ends_with(".segment")).count(), state.segments.len());
+    assert!(here.iter().any(|name| name.ends_with(".producers")), "not ours");
+    assert!(aside.len() + here.len() > before.len() && aside.iter().all(|name| name.ends_with(".0")));
+    let kept = log.last().index.0 as usize;
+    assert_eq!(read_all(&log.reader(), Offset(0), 500).expect("readable"), payloads(&frames[..kept]));
+    let mut log =
+        Log::create(disk.clone(), DIR, IDENTITY, LogPoint::default(), OPTIONS, TailCache::new(0)).expect("created");
+    assert_eq!(log.last(), LogPoint::default());
+    assert!(log.remove_aside().expect("removed") > 3000);
+    assert!(disk.list(&format!("{DIR}/aside")).is_err());
+}
+
+#[test]
+fn a_missing_or_short_segment_is_told_and_the_log_goes_on() {
+    for (missing, last) in [(true, false), (true, true), (false, true)] {
+        let disk = disk(1);
+        let (log, frames) = filled(&disk);
+        let state = log.state();
+        let at = if last { state.segments.len() - 1 } else { 1 };
+        let path = format!("{DIR}/{}", state.segments[at].name().file());
+        drop(log);
+        if missing {
+            disk.remove(&path).expect("removed");
+        } else {
+            disk.open(&path).expect("there").set_len(state.segments[at].bytes - 1).expect("shortened");
+        }
+        let mut log = open(&disk, &state, 0);
+        assert_eq!(log.damage().len(), 1);
+        let more = FrameMaker::new(log.last()).records(&[7], 10);
+        log.append(std::slice::from_ref(&more)).expect("appended");
+        let reader = log.reader();
+        let spoiled = reader.read_frames(state.segments[at].last.index, LogIndex(99), 1);
+        assert!(spoiled.as_ref().is_err_and(StorageError::is_corrupt), "{spoiled:?}");
+        assert_eq!(reader.read_frames(LogIndex(31), LogIndex(99), 1).expect("readable"), [more]);
+        assert_eq!(reader.read_frames(LogIndex(1), LogIndex(2), 1).expect("readable"), frames[..1]);
+    }
+}
+
+#[test]
+fn segments_dropped_below_the_log_start_are_not_missed() {
+    let disk = disk(1);
+    let (mut log, frames) = filled(&disk);
+    log.set_log_start(Offset(30));
+    let state = log.state();
+    log.drop_segments_below(Offset(30)).expect("dropped");
+    let start = log.local_start();
+    let log = open(&disk, &state, 0);
+    assert_eq!((log.damage().len(), log.local_start()), (0, start));
+    log.state().check().expect("sound");
+    assert_eq!(read_all(&log.reader(), Offset(30), 100).expect("readable"), payloads(&frames[15..]));
+}
+
+/// After a crash an index is loaded or made anew by the first reader, and then stands beside an ended segment.
+#[test]
+fn a_lost_index_is_made_anew_once() {
+    let disk = disk(1);
+    let (log, frames) = filled(&disk);
+    let state = log.state();
+    drop(log);
+    for segment in &state.segments {
+        let _ = disk.remove(&format!("{DIR}/{}", segment.name().index_file()));
+    }
+    let log = open(&disk, &state, 0);
+    assert_eq!(read_all(&log.reader(), Offset(0), 1).expect("readable"), payloads(&frames));
+    let ended = state.segments.iter().filter(|segment| segment.ended);
+    for segment in ended {
+        disk.open(&format!("{DIR}/{}", segment.name().index_file())).expect("written again");
+    }
+}
+
+#[test]
+fn a_segment_of_another_log_is_damage() {
+    let disk = disk(1);
+    let (log, _) = filled(&disk);
+    let other = LogIdentity { log: dlog_core::LogId(6), ..IDENTITY };
+    let log = Log::open(disk, DIR, other, &log.state(), OPTIONS, TailCache::new(0)).expect("opened");
+    assert!(log.damage()[0].is_corrupt());
+    assert!(log.reader().read_frames(LogIndex(1), LogIndex(2), 1).is_err());
+}
+
+#[test]
+fn small_reads_do_not_pin_large_buffers() {
+    let disk = disk(1);
+    let options = LogOptions { segment_bytes: 1 << 20, index_interval_bytes: 1 << 16 };
+    let mut log = Log::create(disk, DIR, IDENTITY, LogPoint::default(), options, TailCache::new(0)).expect("created");
+    let mut maker = FrameMaker::new(LogPoint::default());
+    let frames: Vec<Frame> = (0..100).map(|_| maker.records(&[1], 500)).collect();
+    log.append(&frames).expect("appended");
+    let read = log.reader().read_batches(Offset(50), Offset(100), 1).expect("readable");
+    assert_eq!(read.batches, payloads(&frames[50..51]));
+    let batch = read.batches.into_iter().next().expect("one");
+    assert_eq!(batch.try_into_mut().expect("its only owner").capacity(), frames[50].payload.len(), "its own buffer");
+    let read = log.reader().read_batches(Offset(0), Offset(100), 1 << 20).expect("readable");
+    assert_eq!(read.batches.len(), 100);
+    assert!(read.batches[0].clone().try_into_mut().is_err(), "a large read shares one buffer");
+}
+
+#[test]
+fn the_last_records_are_counted_back() {
+    let disk = disk(1);
+    let (mut log, _) = filled(&disk);
+    log.set_log_start(Offset(10));
+    let reader = log.reader();
+    assert_eq!(reader.offset_of_last(5, Offset(60)), Offset(55));
+    assert_eq!(reader.offset_of_last(5, Offset(40)), Offset(35));
+    assert_eq!(reader.offset_of_last(500, Offset(60)), Offset(10));
+}
+
+#[test]
+fn without_sync_nothing_is_promised_and_with_it_all_is() {
+    let options = SimDiskOptions { lose_unsynced: LoseUnsynced::All, ignore_sync: true, ..SimDiskOptions::default() };
+    let disk = SimDisk::new(options);
+    disk.create_dir(DIR).expect("made");
+    let (log, _) = filled(&disk);
+    let state = log.state();
+    disk.crash();
+    let lost = Log::open(disk, DIR, IDENTITY, &state, OPTIONS, TailCache::new(0));
+    assert!(lost.is_err() || lost.is_ok_and(|log| !log.damage().is_empty()), "a disk that ignores syncs is noticed");
+}

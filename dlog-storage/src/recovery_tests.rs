@@ -1,0 +1,434 @@
+//! One test for each row of the decision table.
+
+use super::*;
+use crate::log_state::LogOptions;
+use crate::shard_store::{ShardIdentity, ShardStore, StoreOptions};
+use crate::sim_disk::{LoseUnsynced, SimDisk, SimDiskOptions};
+use bytes::Bytes;
+use dlog_core::write::{Create, LogPoint, RestoredReplica, WriteOp};
+use dlog_core::{Frame, FrameKind, LogId, Term};
+
+const IDENTITY: ShardIdentity = ShardIdentity { cluster: ClusterId([7; 16]), shard: ShardId(3) };
+const FIRST: &str = "shard-3/journal/00000000000000000001.journal";
+const REPLICA: ReplicaId = ReplicaId(0x1_0000_0001);
+const LOG: LogId = LogId(1);
+/// Every group of these tests takes one block, the first of a file stands in its second.
+const BLOCK: u64 = 4096;
+
+fn options() -> StoreOptions {
+    StoreOptions {
+        journal: JournalOptions {
+            first_file_bytes: 48 << 10,
+            file_bytes: 64 << 10,
+            files_max: 4,
+            reserve_bytes: 8 << 10,
+        },
+        log: LogOptions { segment_bytes: 4096, index_interval_bytes: 512 },
+        tail_cache_bytes: 16 << 10,
+    }
+}
+
+fn disk() -> SimDisk {
+    SimDisk::new(SimDiskOptions { lose_unsynced: LoseUnsynced::All, ..SimDiskOptions::default() })
+}
+
+fn try_open(disk: &SimDisk) -> Result<(ShardStore<SimDisk>, Vec<RestoredReplica>), StorageError> {
+    ShardStore::open(disk.clone(), "", IDENTITY, options())
+}
+
+fn open(disk: &SimDisk) -> (ShardStore<SimDisk>, Vec<RestoredReplica>) {
+    try_open(disk).expect("opens")
+}
+
+fn refusal(disk: &SimDisk) -> StorageError {
+    let before = disk.tree();
+    let error = try_open(disk).err().expect("refused");
+    assert_eq!(disk.tree(), before, "a refused start changes nothing");
+    error
+}
+
+fn frame(at: LogPoint) -> Frame {
+    let payload = Bytes::from(vec![at.index.0 as u8; 1000]);
+    Frame::new(LOG, FrameKind::Command, Term(1), at.index.next(), at.next_offset, 0, at.crc, payload)
+}
+
+fn after(frame: &Frame) -> LogPoint {
+    LogPoint { index: frame.index, term: frame.term, next_offset: frame.next_offset(), crc: frame.crc }
+}
+
+fn write(commit: u64, ops: Vec<WriteOp>) -> Vec<ReplicaWrite> {
+    vec![ReplicaWrite { replica: REPLICA, log: LOG, commit: LogIndex(commit), ops }]
+}
+
+/// A store with one replica and a group (number 2 and up) for each of `frames` frames, none of them called committed.
+fn store(disk: &SimDisk, frames: usize) -> (ShardStore<SimDisk>, LogPoint) {
+    let (mut store, _) = open(disk);
+    let create = Create { intent: LogIndex(4), membership: Bytes::from_static(b"m"), start: LogPoint::default() };
+    store.commit(write(0, vec![WriteOp::Create(create)])).expect("committed");
+    let at = append(&mut store, LogPoint::default(), frames, 0);
+    (store, at)
+}
+
+fn append(store: &mut ShardStore<SimDisk>, mut at: LogPoint, frames: usize, commit: u64) -> LogPoint {
+    for _ in 0..frames {
+        let frame = frame(at);
+        at = after(&frame);
+        store.commit(write(commit, vec![WriteOp::Append(vec![frame])])).expect("committed");
+    }
+    at
+}
+
+/// Where group `number` of the first file stands.
+fn group_at(number: u64) -> u64 {
+    number * BLOCK
+}
+
+fn damage_both_copies(disk: &SimDisk, path: &str, at: u64) {
+    disk.flip(path, at + 20, 1);
+    disk.flip(path, at + BLOCK - 1, 1);
+}
+
+fn damage_payload(disk: &SimDisk, path: &str, at: u64) {
+    disk.flip(path, at + 600, 1);
+}
+
+fn is_corrupt_at(error: &StorageError, path: &str, at: u64) {
+    let StorageError::Corrupt { path: found, position, .. } = error else { panic!("{error}") };
+    assert_eq!((found.as_str(), *position), (path, at), "{error}");
+}
+
+#[test]
+fn row_1_fresh() {
+    let calls = {
+        let disk = disk();
+        drop(open(&disk));
+        disk.stats().writes + disk.stats().syncs + 20
+    };
+    for cut in 1..calls {
+        let disk = disk();
+        disk.cut_power_after(cut);
+        drop(try_open(&disk));
+        disk.crash();
+        let (store, restored) = open(&disk);
+        assert!(restored.is_empty() && store.last_group().0 == 0, "cut after {cut} calls");
+    }
+}
+
+#[test]
+fn row_2_no_checkpoint_but_data() {
+    let disk = disk();
+    let (store, _) = store(&disk, 2);
+    drop(store);
+    disk.remove("shard-3/checkpoint-a").expect("removed");
+    assert!(matches!(refusal(&disk), StorageError::NeedsOperator { .. }));
+}
+
+#[test]
+fn row_3_both_checkpoints_bad() {
+    let disk = disk();
+    let (mut store, _) = store(&disk, 2);
+    store.checkpoint(Vec::new()).expect("made");
+    drop(store);
+    disk.flip("shard-3/checkpoint-a", 70, 1);
+    disk.flip("shard-3/checkpoint-b", 70, 1);
+    assert!(matches!(refusal(&disk), StorageError::NeedsOperator { .. }));
+    disk.remove("shard-3/checkpoint-b").expect("removed");
+    assert!(matches!(refusal(&disk), StorageError::NeedsOperator { .. }), "the only one is bad");
+}
+
+#[test]
+fn row_4_one_checkpoint_bad() {
+    for (slot, frames) in [("checkpoint-a", 3), ("checkpoint-b", 3)] {
+        let disk = disk();
+        let (mut store, at) = store(&disk, frames);
+        store.checkpoint(Vec::new()).expect("made");
+        let at = append(&mut store, at, 2, 0);
+        disk.crash();
+        disk.flip(&format!("shard-3/{slot}"), 70, 1);
+        let (store, restored) = open(&disk);
+        assert_eq!(restored[0].last, at, "{slot}");
+        drop(store);
+        disk.crash();
+        for slot in [Slot::A, Slot::B] {
+            let state = read_slot(&disk, "shard-3", slot, (IDENTITY.cluster, IDENTITY.shard)).expect("read");
+            assert!(matches!(state, SlotState::Good(_)), "the bad one was replaced");
+        }
+    }
+}
+
+#[test]
+fn row_5_the_newer_is_replaced_first() {
+    let slots = Slots { a: Some((5, 1)), b: Some((6, 2)) };
+    assert_eq!((slots.newest(), slots.target(true), slots.target(false)), (Slot::B, Slot::B, Slot::A));
+    assert_eq!(slots.needed_from(), 1);
+    let bad = Slots { a: Some((5, 1)), b: None };
+    assert_eq!((bad.newest(), bad.target(true), bad.target(false)), (Slot::A, Slot::B, Slot::B));
+    let disk = disk();
+    let (mut store, at) = store(&disk, 2);
+    store.checkpoint(Vec::new()).expect("made");
+    disk.crash();
+    assert_eq!(open(&disk).1[0].last, at);
+}
+
+#[test]
+fn row_6_the_journal_file_is_missing() {
+    let disk = disk();
+    drop(store(&disk, 1));
+    disk.remove(FIRST).expect("removed");
+    is_corrupt_at(&refusal(&disk), FIRST, 0);
+}
+
+#[test]
+fn row_7_clean_end() {
+    let disk = disk();
+    let (_, at) = store(&disk, 2);
+    disk.crash();
+    let (store, restored) = open(&disk);
+    assert_eq!((restored[0].last, store.found_torn_group(), store.last_group().0), (at, false, 3));
+}
+
+#[test]
+fn row_8_torn() {
+    type Damage = fn(&SimDisk, &str, u64);
+    for (damage, seen) in [(damage_payload as Damage, true), (damage_both_copies as Damage, false)] {
+        let disk = disk();
+        let (_, _) = store(&disk, 3);
+        disk.crash();
+        damage(&disk, FIRST, group_at(4));
+        let (mut store, restored) = open(&disk);
+        assert_eq!((restored[0].last.index, store.found_torn_group()), (LogIndex(2), seen));
+        let at = append(&mut store, restored[0].last, 2, 0);
+        assert_eq!(store.last_group().0, 5, "numbering goes on from the last valid group");
+        disk.crash();
+        assert_eq!(open(&disk).1[0].last, at);
+    }
+}
+
+#[test]
+fn row_9_a_later_group_proves_damage() {
+    type Damage = fn(&SimDisk, &str, u64);
+    for damage in [damage_payload as Damage, damage_both_copies as Damage] {
+        let disk = disk();
+        drop(store(&disk, 3));
+        disk.crash();
+        damage(&disk, FIRST, group_at(3));
+        is_corrupt_at(&refusal(&disk), FIRST, group_at(3));
+    }
+}
+
+#[test]
+fn row_9_a_later_group_in_the_next_file_proves_damage() {
+    let disk = disk();
+    let (mut store, mut at) = store(&disk, 1);
+    while store.stats().journal_files_needed == 1 {
+        at = append(&mut store, at, 1, 0);
+    }
+    append(&mut store, at, 1, 0);
+    disk.crash();
+    let last_of_first = (48 << 10) - 2 * BLOCK;
+    damage_both_copies(&disk, FIRST, last_of_first);
+    is_corrupt_at(&refusal(&disk), FIRST, last_of_first);
+}
+
+#[test]
+fn row_10_a_seal_proves_damage() {
+    let disk = disk();
+    let (mut store, _) = store(&disk, 3);
+    store.seal().expect("sealed");
+    disk.set_lose_unsynced(LoseUnsynced::Nothing);
+    disk.crash();
+    damage_payload(&disk, FIRST, group_at(4));
+    is_corrupt_at(&refusal(&disk), FIRST, group_at(4));
+}
+
+#[test]
+fn row_10_a_seal_before_it_proves_nothing() {
+    let disk = disk();
+    let (mut store, at) = store(&disk, 3);
+    store.seal().expect("sealed");
+    append(&mut store, at, 1, 0);
+    disk.crash();
+    damage_payload(&disk, FIRST, group_at(5));
+    assert_eq!(open(&disk).1[0].last, at);
+}
+
+#[test]
+fn row_11_a_committed_frame_proves_damage() {
+    let disk = disk();
+    let (mut store, at) = store(&disk, 2);
+    append(&mut store, at, 1, 3);
+    disk.crash();
+    damage_payload(&disk, FIRST, group_at(4));
+    let (_, restored) = open(&disk);
+    assert_eq!(restored[0].last, at, "its own record's commit doesn't count: it was not synced");
+
+    // The checkpoint knows a commit index that the group's frame is at: as after a commit that came with a later record.
+    let disk = self::disk();
+    let (mut store, _) = self::store(&disk, 3);
+    store.commit(write(3, vec![WriteOp::HardState { term: Term(1), vote: None }])).expect("committed");
+    disk.crash();
+    damage_payload(&disk, FIRST, group_at(4));
+    is_corrupt_at(&refusal(&disk), FIRST, group_at(4));
+
+    let start = JournalPosition { generation: 1, position: BLOCK, number: 0, crc: 0 };
+    let owner = (IDENTITY.cluster, IDENTITY.shard);
+    damage_both_copies(&disk, FIRST, group_at(5));
+    let scan = |commit| {
+        let commits = BTreeMap::from([(REPLICA, LogIndex(commit))]);
+        scan_journal(&disk, "shard-3/journal", owner, start, &[1], commits, &mut |_, _| {})
+    };
+    assert!(scan(2).expect("torn").torn);
+    is_corrupt_at(&scan(3).expect_err("committed"), FIRST, group_at(4));
+}
+
+#[test]
+fn row_12_one_copy_is_enough() {
+    for damaged in [group_at(3) + 20, group_at(4) - 1, group_at(4) + 20, group_at(5) - 1] {
+        let disk = disk();
+        let (_, at) = store(&disk, 3);
+        disk.crash();
+        disk.flip(FIRST, damaged, 1);
+        let (_, restored) = open(&disk);
+        assert_eq!(restored[0].last, at, "byte {damaged}");
+    }
+}
+
+#[test]
+fn row_13_a_torn_group_that_an_earlier_start_dropped() {
+    let disk = disk();
+    drop(store(&disk, 3));
+    disk.crash();
+    damage_payload(&disk, FIRST, group_at(4));
+    let (mut store, restored) = open(&disk);
+    let at = append(&mut store, restored[0].last, 2, 0);
+    disk.crash();
+    // Back to the older checkpoint, from before the torn group.
+    disk.flip("shard-3/checkpoint-b", 70, 1);
+    assert_eq!(open(&disk).1[0].last, at);
+}
+
+#[test]
+fn row_14_an_unknown_replica_is_set_aside() {
+    let disk = disk();
+    drop(store(&disk, 1));
+    disk.create_dir("shard-3/logs/9/77").expect("made");
+    disk.create("shard-3/logs/9/77/x").expect("created");
+    drop(open(&disk));
+    assert_eq!(disk.list("shard-3/aside").expect("there"), ["9-77.0"]);
+    assert_eq!(disk.list("shard-3/aside/9-77.0").expect("there"), ["x"]);
+}
+
+#[test]
+fn row_15_a_deleted_replica() {
+    for written_out in [false, true] {
+        let disk = disk();
+        let (mut store, _) = store(&disk, 2);
+        store.checkpoint(Vec::new()).expect("made");
+        store.commit(write(0, vec![WriteOp::Delete])).expect("committed");
+        if written_out {
+            store.write_out().expect("written out");
+            disk.set_lose_unsynced(LoseUnsynced::Nothing);
+        }
+        disk.crash();
+        let (store, restored) = open(&disk);
+        assert!(restored.is_empty());
+        assert_eq!(
+            store.known_marks().map(|(replica, mark)| (replica, mark.intent.0)).collect::<Vec<_>>(),
+            [(REPLICA, 4)]
+        );
+        assert!(disk.list("shard-3/logs/1").expect("there").is_empty());
+    }
+}
+
+#[test]
+fn row_16_a_missing_segment() {
+    let disk = disk();
+    let (mut store, at) = store(&disk, 9);
+    store.checkpoint(Vec::new()).expect("made");
+    let segments = || {
+        let names = disk.list("shard-3/logs/1/4294967297").expect("there");
+        names.into_iter().filter(|name| name.ends_with(".segment")).collect::<Vec<String>>()
+    };
+    assert!(segments().len() >= 3, "a few segments");
+    // Explained by a cut: nothing is missed.
+    store.commit(write(0, vec![WriteOp::Cut { from: LogIndex(2) }])).expect("committed");
+    store.write_out().expect("written out");
+    disk.set_lose_unsynced(LoseUnsynced::Nothing);
+    disk.crash();
+    assert_eq!(segments().len(), 1);
+    let (mut store, restored) = open(&disk);
+    assert_eq!((restored[0].last.index, store.damage().len()), (LogIndex(1), 0));
+    append(&mut store, restored[0].last, 8, 0);
+    store.checkpoint(Vec::new()).expect("made");
+    drop(store);
+    // Not explained.
+    let second = &segments()[1];
+    disk.remove(&format!("shard-3/logs/1/4294967297/{second}")).expect("removed");
+    let (store, restored) = open(&disk);
+    assert_eq!(restored[0].last.index, at.index);
+    let damage = store.damage();
+    assert!(matches!(&damage[..], [(REPLICA, StorageError::Corrupt { .. })]), "{damage:?}");
+}
+
+#[test]
+fn row_17_frames_are_written_again() {
+    let disk = disk();
+    let (mut store, at) = store(&disk, 9);
+    store.write_out().expect("written out");
+    disk.set_lose_unsynced(LoseUnsynced::Nothing);
+    disk.crash();
+    // What stands in the segments is spoiled: it must not be believed.
+    let dir = "shard-3/logs/1/4294967297";
+    for name in disk.list(dir).expect("there").iter().filter(|name| name.ends_with(".segment")) {
+        disk.flip(&format!("{dir}/{name}"), 600, 0xff);
+    }
+    let (store, restored) = open(&disk);
+    assert_eq!(restored[0].last, at);
+    let frames = store.reader(REPLICA).expect("there").read_frames(LogIndex(1), LogIndex(10), usize::MAX);
+    assert_eq!(frames.expect("readable").len(), 9);
+    disk.set_lose_unsynced(LoseUnsynced::All);
+    disk.crash();
+    let (store, _) = open(&disk);
+    assert_eq!(store.reader(REPLICA).expect("there").last(), at, "and they were synced");
+}
+
+#[test]
+fn row_18_unneeded_files_are_used_again() {
+    let disk = disk();
+    drop(store(&disk, 3));
+    for _ in 0..20 {
+        disk.crash();
+        let (mut store, restored) = open(&disk);
+        append(&mut store, restored[0].last, 1, 0);
+        assert!(store.stats().journal_files <= options().journal.files_max, "{:?}", store.stats());
+    }
+    disk.crash();
+    assert_eq!(open(&disk).1[0].last.index, LogIndex(23));
+}
+
+#[test]
+fn a_shard_can_be_looked_at_without_a_change() {
+    let disk = disk();
+    let owner = (IDENTITY.cluster, IDENTITY.shard);
+    let (mut store, at) = store(&disk, 3);
+    store.checkpoint(Vec::new()).expect("made");
+    append(&mut store, at, 2, 4);
+    let before = (disk.tree(), disk.stats().writes);
+    let picture = inspect_shard(&disk, "shard-3", owner).expect("looked at");
+    assert_eq!((disk.tree(), disk.stats().writes), before);
+    assert_eq!(picture.writes.len(), 2);
+    assert_eq!(picture.checkpoint.expect("there").replicas[0].log_state.last, at);
+    assert!(picture.damage.is_empty() && !picture.torn);
+    damage_payload(&disk, FIRST, group_at(5));
+    let picture = inspect_shard(&disk, "shard-3", owner).expect("looked at");
+    assert!(matches!(&picture.damage[..], [StorageError::Corrupt { .. }]), "{:?}", picture.damage);
+}
+
+#[test]
+fn another_clusters_directory_is_refused() {
+    let disk = disk();
+    drop(store(&disk, 1));
+    let other = ShardIdentity { cluster: ClusterId([8; 16]), ..IDENTITY };
+    let error = ShardStore::open(disk, "", other, options()).err().expect("refused");
+    assert!(matches!(error, StorageError::NeedsOperator { .. }), "{error}");
+}

@@ -1,0 +1,144 @@
+//! What a shard knows of one replica beside its frames, and which writes may follow: applied alike when a group is
+//! committed and when it is replayed.
+
+use crate::error::StorageError;
+use crate::journal::group::is_batch_sized;
+use bytes::Bytes;
+use dlog_core::limits::FRAME_PAYLOAD_BYTES_MAX;
+use dlog_core::write::{Create, LogPoint, ReplicaWrite, WriteOp};
+use dlog_core::{Frame, LogId, LogIndex, ReplicaId, Term};
+
+/// One replica as of the last group of the journal.
+///
+/// Invariants: `local_start <= last_index`; `term` and `commit` never go back; `last` is known unless a cut moved the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaMeta {
+    /// Its log.
+    pub log: LogId,
+    /// The group 0 index of the intent that started it.
+    pub intent: LogIndex,
+    /// Raft's current term.
+    pub term: Term,
+    /// The vote in it.
+    pub vote: Option<ReplicaId>,
+    /// The greatest commit index told so far; what a record carries is at most `last_index`.
+    pub commit: LogIndex,
+    /// The entry that made `membership`.
+    pub membership_index: LogIndex,
+    /// Opaque here.
+    pub membership: Bytes,
+    /// The index before the first one kept.
+    pub local_start: LogIndex,
+    /// The last frame's index.
+    pub last_index: LogIndex,
+    /// All of the last frame that the next one is checked against; `None` behind a cut, until frames follow.
+    pub last: Option<LogPoint>,
+    /// Gone for good; its files go with the next write-out.
+    pub deleted: bool,
+}
+
+impl ReplicaMeta {
+    /// A replica that never was here.
+    pub fn create(log: LogId, create: &Create) -> ReplicaMeta {
+        ReplicaMeta {
+            log,
+            intent: create.intent,
+            term: Term::ZERO,
+            vote: None,
+            commit: LogIndex::ZERO,
+            membership_index: LogIndex::ZERO,
+            membership: create.membership.clone(),
+            local_start: create.start.index,
+            last_index: create.start.index,
+            last: Some(create.start),
+            deleted: false,
+        }
+    }
+
+    /// The commit index that a record carries: never above the frames that stand in the journal up to it, so that a torn
+    /// group can't hold frames that an earlier record calls committed.
+    pub fn recorded_commit(&self) -> LogIndex {
+        self.commit.min(self.last_index)
+    }
+
+    /// Takes one write, `Create` apart. On an error it is half taken: work on a copy.
+    ///
+    /// # Errors
+    /// [`StorageError::Invalid`] says which invariant the write breaks.
+    pub fn apply(&mut self, write: &ReplicaWrite) -> Result<(), StorageError> {
+        let invalid = |what: String| {
+            let detail = format!("replica {}: {what}", write.replica);
+            StorageError::Invalid { detail }
+        };
+        if write.log != self.log {
+            return Err(invalid(format!("a write for log {}, but it is of log {}", write.log, self.log)));
+        }
+        for op in &write.ops {
+            if self.deleted {
+                return Err(invalid("an operation after its delete".to_string()));
+            }
+            self.apply_op(op).map_err(invalid)?;
+        }
+        self.commit = self.commit.max(write.commit);
+        Ok(())
+    }
+
+    fn apply_op(&mut self, op: &WriteOp) -> Result<(), String> {
+        match op {
+            WriteOp::Create(_) => {}
+            WriteOp::Append(frames) => {
+                if frames.is_empty() {
+                    return Err("an append without frames".to_string());
+                }
+                frames.iter().try_for_each(|frame| self.append(frame))?;
+            }
+            WriteOp::HardState { term, vote } => {
+                let other_vote = *term == self.term && self.vote.is_some() && *vote != self.vote;
+                if *term < self.term || other_vote {
+                    return Err(format!("hard state {term}, {vote:?} after {}, {:?}", self.term, self.vote));
+                }
+                (self.term, self.vote) = (*term, *vote);
+            }
+            WriteOp::Configuration { index, membership } => {
+                (self.membership_index, self.membership) = (*index, membership.clone());
+            }
+            WriteOp::Cut { from } => self.cut(*from)?,
+            WriteOp::LogStart(_) => {}
+            WriteOp::Reset(point) => {
+                (self.local_start, self.last_index, self.last) = (point.index, point.index, Some(*point));
+            }
+            WriteOp::Delete => self.deleted = true,
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, frame: &Frame) -> Result<(), String> {
+        if frame.index != self.last_index.next() {
+            return Err(format!("frame {} behind {}", frame.index, self.last_index));
+        }
+        let follows = |last: LogPoint| {
+            frame.previous_crc == last.crc && frame.base_offset == last.next_offset && frame.term >= last.term
+        };
+        if let Some(last) = self.last.filter(|last| !follows(*last)) {
+            return Err(format!("frame {} does not continue the chain behind {last:?}", frame.index));
+        }
+        if frame.payload.len() > FRAME_PAYLOAD_BYTES_MAX || !is_batch_sized(frame) {
+            return Err(format!("frame {} has {} bytes of payload", frame.index, frame.payload.len()));
+        }
+        self.last_index = frame.index;
+        self.last =
+            Some(LogPoint { index: frame.index, term: frame.term, next_offset: frame.next_offset(), crc: frame.crc });
+        Ok(())
+    }
+
+    fn cut(&mut self, from: LogIndex) -> Result<(), String> {
+        if from > self.last_index {
+            return Ok(());
+        }
+        if from <= self.commit.min(self.last_index) || from <= self.local_start {
+            return Err(format!("a cut at {from}, committed {}, local start {}", self.commit, self.local_start));
+        }
+        (self.last_index, self.last) = (from.previous(), None);
+        Ok(())
+    }
+}

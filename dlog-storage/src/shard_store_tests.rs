@@ -1,0 +1,631 @@
+//! The store against a model: random operations, crashes at random calls, reopened and compared.
+
+use super::*;
+use crate::disk::DiskFile;
+use crate::sim_disk::{LoseUnsynced, SimDisk, SimDiskOptions};
+use bytes::Bytes;
+use dlog_core::write::{Create, LogPoint, RestoredReplica};
+use dlog_core::{Frame, FrameKind, LogId, NodeId, Term};
+use proptest::prelude::*;
+
+const IDENTITY: ShardIdentity = ShardIdentity { cluster: ClusterId([7; 16]), shard: ShardId(3) };
+
+/// Small files, so that few operations meet every case.
+fn options() -> StoreOptions {
+    StoreOptions {
+        journal: JournalOptions {
+            first_file_bytes: 48 << 10,
+            file_bytes: 64 << 10,
+            files_max: 4,
+            reserve_bytes: 8 << 10,
+        },
+        log: LogOptions { segment_bytes: 4096, index_interval_bytes: 512 },
+        tail_cache_bytes: 16 << 10,
+    }
+}
+
+fn open(disk: &SimDisk) -> (ShardStore<SimDisk>, Vec<RestoredReplica>) {
+    ShardStore::open(disk.clone(), "data", IDENTITY, options()).expect("opens")
+}
+
+fn id(number: u32) -> ReplicaId {
+    ReplicaId::new(NodeId(1), number)
+}
+
+fn frame(log: LogId, at: LogPoint, term: u64, payload: Vec<u8>) -> Frame {
+    let (index, next) = (at.index.next(), at.next_offset);
+    Frame::new(log, FrameKind::Command, Term(term), index, next, 0, at.crc, Bytes::from(payload))
+}
+
+fn after(frame: &Frame) -> LogPoint {
+    LogPoint { index: frame.index, term: frame.term, next_offset: frame.next_offset(), crc: frame.crc }
+}
+
+fn write(replica: ReplicaId, commit: u64, ops: Vec<WriteOp>) -> ReplicaWrite {
+    ReplicaWrite { replica, log: LogId(u64::from(replica.number())), commit: LogIndex(commit), ops }
+}
+
+fn create_op(start: LogPoint) -> WriteOp {
+    WriteOp::Create(Create { intent: LogIndex(1), membership: Bytes::from_static(b"first"), start })
+}
+
+/// What a replica must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ModelReplica {
+    start: LogPoint,
+    frames: Vec<Frame>,
+    term: Term,
+    vote: Option<ReplicaId>,
+    membership: (LogIndex, Bytes),
+    log_start: Offset,
+    /// In the journal.
+    recorded: LogIndex,
+    /// Told so far.
+    told: LogIndex,
+}
+
+impl ModelReplica {
+    fn last(&self) -> LogPoint {
+        self.frames.last().map_or(self.start, after)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Model {
+    replicas: BTreeMap<ReplicaId, ModelReplica>,
+    marks: BTreeSet<ReplicaId>,
+}
+
+impl Model {
+    fn apply(&mut self, writes: &[ReplicaWrite]) {
+        let synced = writes.iter().any(|write| !write.ops.is_empty());
+        for write in writes {
+            for op in &write.ops {
+                self.apply_op(write.replica, op);
+            }
+            if let Some(replica) = self.replicas.get_mut(&write.replica) {
+                replica.told = replica.told.max(write.commit);
+            }
+        }
+        for write in writes.iter().filter(|_| synced) {
+            if let Some(replica) = self.replicas.get_mut(&write.replica) {
+                replica.recorded = replica.told.min(replica.last().index);
+            }
+        }
+    }
+
+    fn apply_op(&mut self, id: ReplicaId, op: &WriteOp) {
+        if let WriteOp::Create(create) = op {
+            let replica = ModelReplica {
+                start: create.start,
+                frames: Vec::new(),
+                term: Term(0),
+                vote: None,
+                membership: (LogIndex(0), create.membership.clone()),
+                log_start: create.start.next_offset,
+                recorded: LogIndex(0),
+                told: LogIndex(0),
+            };
+            self.replicas.insert(id, replica);
+            return;
+        }
+        let replica = self.replicas.get_mut(&id).expect("the generator knows what is there");
+        match op {
+            WriteOp::Create(_) => {}
+            WriteOp::Append(frames) => replica.frames.extend(frames.iter().cloned()),
+            WriteOp::HardState { term, vote } => (replica.term, replica.vote) = (*term, *vote),
+            WriteOp::Configuration { index, membership } => replica.membership = (*index, membership.clone()),
+            WriteOp::Cut { from } => replica.frames.retain(|frame| frame.index < *from),
+            WriteOp::LogStart(offset) => replica.log_start = replica.log_start.max(*offset),
+            WriteOp::Reset(at) => {
+                replica.frames.clear();
+                replica.start = *at;
+                replica.log_start = replica.log_start.max(at.next_offset);
+            }
+            WriteOp::Delete => {
+                self.replicas.remove(&id);
+                self.marks.insert(id);
+            }
+        }
+    }
+
+    /// Why the store is not this model; empty if it is.
+    fn differs(&self, store: &ShardStore<SimDisk>, restored: &[RestoredReplica]) -> String {
+        let ids: Vec<ReplicaId> = restored.iter().map(|replica| replica.replica).collect();
+        if ids != self.replicas.keys().copied().collect::<Vec<_>>() {
+            return format!("replicas {ids:?}, not {:?}", self.replicas.keys());
+        }
+        let marks: BTreeSet<ReplicaId> = store.known_marks().map(|(id, _)| id).collect();
+        if marks != self.marks {
+            return format!("marks {marks:?}, not {:?}", self.marks);
+        }
+        for replica in restored {
+            let model = &self.replicas[&replica.replica];
+            let found = (replica.term, replica.vote, replica.membership_index, &replica.membership, replica.log_start);
+            let expected = (model.term, model.vote, model.membership.0, &model.membership.1, model.log_start);
+            if found != expected {
+                return format!("{} has {found:?}, not {expected:?}", replica.replica);
+            }
+            if (replica.local_start, replica.last) != (model.start, model.last()) {
+                let found = (replica.local_start, replica.last);
+                return format!("{} is {found:?}, not {:?}", replica.replica, (model.start, model.last()));
+            }
+            if replica.commit < model.recorded || replica.commit > model.told.min(model.last().index) {
+                return format!("{} commit {}, recorded {}", replica.replica, replica.commit, model.recorded);
+            }
+            let reader = store.reader(replica.replica).expect("restored");
+            let (from, to) = (model.start.index.next(), model.last().index.next());
+            let mut frames: Vec<Frame> = Vec::new();
+            while frames.last().map_or(from, |last| last.index.next()) < to {
+                let next = frames.last().map_or(from, |last| last.index.next());
+                frames.extend(reader.read_frames(next, to, usize::MAX).expect("readable"));
+            }
+            if frames != model.frames {
+                return format!("{} has other frames", replica.replica);
+            }
+        }
+        String::new()
+    }
+}
+
+/// Draws operations that a correct consensus machine might ask for.
+struct Driver {
+    random: fastrand::Rng,
+    disk: SimDisk,
+    durable: Model,
+    /// The model if the group that was in flight at the crash made it.
+    in_flight: Option<Model>,
+    next_id: u32,
+}
+
+impl Driver {
+    fn new(seed: u64, ignore_sync: bool) -> Driver {
+        let disk = SimDisk::new(SimDiskOptions { seed, ignore_sync, ..SimDiskOptions::default() });
+        let random = fastrand::Rng::with_seed(seed);
+        Driver { random, disk, durable: Model::default(), in_flight: None, next_id: 1 }
+    }
+
+    fn point(&mut self, index: u64) -> LogPoint {
+        let random = &mut self.random;
+        LogPoint {
+            index: LogIndex(index),
+            term: Term(1),
+            next_offset: Offset(random.u64(0..1000)),
+            crc: random.u32(..),
+        }
+    }
+
+    /// A few writes, each valid behind those before; gives the model after them.
+    fn writes(&mut self) -> (Vec<ReplicaWrite>, Model) {
+        let mut model = self.durable.clone();
+        let mut writes = Vec::new();
+        for _ in 0..self.random.usize(1..4) {
+            let write = self.one_write(&model);
+            model.apply(std::slice::from_ref(&write));
+            writes.push(write);
+        }
+        let mut model = self.durable.clone();
+        model.apply(&writes);
+        (writes, model)
+    }
+
+    fn one_write(&mut self, model: &Model) -> ReplicaWrite {
+        if model.replicas.is_empty() || (model.replicas.len() < 4 && self.random.u8(0..10) == 0) {
+            let start = if self.random.u8(0..4) == 0 { self.point(40) } else { LogPoint::default() };
+            self.next_id += 1;
+            return write(id(self.next_id), 0, vec![create_op(start)]);
+        }
+        let known: Vec<ReplicaId> = model.replicas.keys().copied().collect();
+        let id = known[self.random.usize(..known.len())];
+        let mut replica = model.replicas[&id].clone();
+        let mut ops = Vec::new();
+        for _ in 0..self.random.usize(0..3) {
+            let op = self.op(id, &replica);
+            let mut scratch = Model { replicas: [(id, replica)].into(), marks: BTreeSet::new() };
+            scratch.apply_op(id, &op);
+            ops.push(op);
+            match scratch.replicas.remove(&id) {
+                Some(after) => replica = after,
+                None => return write(id, 0, ops),
+            }
+        }
+        let commit = self.random.u64(replica.told.0..=replica.last().index.0.max(replica.told.0));
+        write(id, commit, ops)
+    }
+
+    fn op(&mut self, id: ReplicaId, replica: &ModelReplica) -> WriteOp {
+        let log = LogId(u64::from(id.number()));
+        let last = replica.last();
+        match self.random.u8(0..100) {
+            0..50 => {
+                let mut at = last;
+                let term = replica.term.0.max(at.term.0).max(1);
+                let frames = (0..self.random.usize(1..5)).map(|_| {
+                    let bytes = (0..self.random.usize(0..700)).map(|_| self.random.u8(..)).collect();
+                    let frame = frame(log, at, term, bytes);
+                    at = after(&frame);
+                    frame
+                });
+                WriteOp::Append(frames.collect())
+            }
+            50..65 => WriteOp::HardState {
+                term: Term(replica.term.0 + 1),
+                vote: self.random.bool().then(|| ReplicaId(self.random.u64(1..4))),
+            },
+            65..75 => {
+                WriteOp::Configuration { index: last.index, membership: Bytes::from(vec![self.random.u8(..); 5]) }
+            }
+            75..90 => {
+                let floor = replica.told.max(replica.start.index).0 + 1;
+                let from = LogIndex(self.random.u64(floor..=floor.max(last.index.0 + 1)));
+                WriteOp::Cut { from }
+            }
+            90..94 => WriteOp::LogStart(Offset(replica.log_start.0 + self.random.u64(0..3))),
+            94..98 => {
+                let index = last.index.0.max(replica.told.0) + self.random.u64(0..20);
+                WriteOp::Reset(self.point(index))
+            }
+            _ => WriteOp::Delete,
+        }
+    }
+
+    /// One call of the store. An error means that the power went.
+    fn step(&mut self, store: &mut ShardStore<SimDisk>) -> Result<(), StorageError> {
+        match self.random.u8(0..100) {
+            0..55 => {
+                let (writes, model) = self.writes();
+                self.in_flight = Some(model.clone());
+                let mut result = store.commit(writes.clone());
+                if let Err(StorageError::JournalFull { .. }) = result {
+                    self.in_flight = None;
+                    store.checkpoint(Vec::new())?;
+                    store.checkpoint(Vec::new())?;
+                    self.in_flight = Some(model.clone());
+                    result = store.commit(writes);
+                }
+                result?;
+                self.durable = model;
+                self.in_flight = None;
+            }
+            55..75 => drop(store.write_out()?),
+            75..82 => store.seal()?,
+            82..88 => drop(store.prepare(16 << 10)?),
+            88..92 => drop(store.sync_slice(2)?),
+            _ => {
+                let known: Vec<(ReplicaId, LogIndex)> =
+                    self.durable.replicas.iter().map(|(id, replica)| (*id, replica.recorded)).collect();
+                let table =
+                    |(id, index): (ReplicaId, LogIndex)| (id, index, Bytes::from(index.0.to_le_bytes().to_vec()));
+                let tables = known.into_iter().filter(|_| self.random.bool()).map(table).collect();
+                store.checkpoint(tables)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reopens and compares. What was in flight happened or not, as a whole.
+    fn check(&mut self) -> Result<ShardStore<SimDisk>, String> {
+        let opened = ShardStore::open(self.disk.clone(), "data", IDENTITY, options());
+        let (store, restored) = opened.map_err(|error| format!("refused: {error}"))?;
+        let why = self.durable.differs(&store, &restored);
+        if !why.is_empty() {
+            let Some(maybe) = self.in_flight.take() else { return Err(why) };
+            let or = maybe.differs(&store, &restored);
+            if !or.is_empty() {
+                return Err(format!("neither the model without ({why}) nor with ({or}) what was in flight"));
+            }
+            self.durable = maybe;
+        }
+        self.in_flight = None;
+        if !store.damage().is_empty() {
+            return Err(format!("damage {:?}", store.damage()));
+        }
+        // What was read back is the new floor.
+        for replica in &restored {
+            let model = self.durable.replicas.get_mut(&replica.replica).expect("compared");
+            (model.told, model.recorded) = (replica.commit, replica.commit);
+            if let Some((index, table)) = &replica.producers {
+                assert_eq!(table[..], index.0.to_le_bytes());
+            }
+        }
+        Ok(store)
+    }
+
+    fn kill(&mut self, lose: LoseUnsynced) {
+        self.disk.set_lose_unsynced(lose);
+        self.disk.crash();
+    }
+
+    fn run(&mut self, rounds: usize) -> Result<(), String> {
+        let mut store = self.check()?;
+        for _ in 0..rounds {
+            match self.random.u8(0..10) {
+                0 => {
+                    let closed = store.close(Vec::new());
+                    closed.map_err(|error| format!("close: {error}"))?;
+                }
+                1 => {
+                    drop(store);
+                    self.kill(LoseUnsynced::Nothing);
+                }
+                2 => {
+                    // The process ends at a failed sync, and the next one reads what only the cache still has.
+                    for _ in 0..self.random.usize(0..10) {
+                        self.step(&mut store).map_err(|error| error.to_string())?;
+                    }
+                    self.disk.fail_syncs(1);
+                    while self.step(&mut store).is_ok() {}
+                    drop(store);
+                    self.kill(LoseUnsynced::Nothing);
+                    if self.random.bool() {
+                        drop(self.check()?);
+                        self.kill(LoseUnsynced::All);
+                    }
+                }
+                _ => {
+                    self.disk.cut_power_after(self.random.u64(1..120));
+                    while self.step(&mut store).is_ok() {}
+                    drop(store);
+                    let lose = [LoseUnsynced::All, LoseUnsynced::Random, LoseUnsynced::Nothing];
+                    let lose = lose[self.random.usize(..3)];
+                    self.kill(lose);
+                    if self.random.bool() {
+                        self.disk.cut_power_after(self.random.u64(1..60));
+                        drop(ShardStore::open(self.disk.clone(), "data", IDENTITY, options()));
+                        self.disk.crash();
+                    }
+                }
+            }
+            store = self.check()?;
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever was committed is there, whatever was in flight is there as a whole or not at all.
+    #[test]
+    fn crashes_lose_nothing_that_was_committed(seed in any::<u64>()) {
+        if let Err(why) = Driver::new(seed, false).run(12) {
+            prop_assert!(false, "seed {seed}: {why}");
+        }
+    }
+}
+
+/// The test above can see a missing sync.
+#[test]
+fn a_disk_that_ignores_syncs_is_caught() {
+    let caught = (0..20).filter(|seed| {
+        let run = std::panic::catch_unwind(|| Driver::new(*seed, true).run(12));
+        !matches!(run, Ok(Ok(())))
+    });
+    assert!(caught.count() >= 18, "without syncs data is lost, and the model sees it");
+}
+
+#[test]
+fn a_commit_is_one_write_and_one_sync() {
+    let disk = SimDisk::with_seed(1);
+    let (mut store, _) = open(&disk);
+    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
+    store.commit(vec![write(id(2), 0, vec![create_op(LogPoint::default())])]).expect("committed");
+    store.write_out().expect("written out");
+    while !store.prepare(u64::MAX).expect("prepared") {}
+    let before = disk.stats();
+    let writes = [1, 2].map(|number| {
+        let frame = frame(LogId(u64::from(number)), LogPoint::default(), 1, vec![5; 1024]);
+        let hard = WriteOp::HardState { term: Term(1), vote: Some(id(number)) };
+        write(id(number), 0, vec![hard, WriteOp::Append(vec![frame])])
+    });
+    store.commit(writes.to_vec()).expect("committed");
+    let after = disk.stats();
+    assert_eq!(
+        (after.writes - before.writes, after.syncs - before.syncs, after.dir_syncs - before.dir_syncs),
+        (1, 1, 0)
+    );
+    assert_eq!(after.written_bytes - before.written_bytes, 4096, "two frames of 1 KiB take one block");
+    store.commit(vec![write(id(1), 1, vec![])]).expect("noted");
+    assert_eq!(disk.stats(), after, "a commit index alone writes nothing");
+    let out = store.write_out().expect("written out");
+    assert_eq!(out.iter().map(|out| out.index.0).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(disk.stats().syncs, after.syncs, "segments are not synced");
+}
+
+#[test]
+fn a_noted_commit_rides_with_the_next_record() {
+    let disk = SimDisk::with_seed(1);
+    let (mut store, _) = open(&disk);
+    let first = frame(LogId(1), LogPoint::default(), 1, vec![1]);
+    let ops = vec![create_op(LogPoint::default()), WriteOp::Append(vec![first])];
+    store.commit(vec![write(id(1), 0, ops)]).expect("committed");
+    store.note_commit(id(1), LogIndex(1)).expect("noted");
+    disk.crash();
+    let (mut store, restored) = open(&disk);
+    assert_eq!(restored[0].commit, LogIndex(0), "alone it is owed no sync");
+    store.note_commit(id(1), LogIndex(1)).expect("noted");
+    let hard = WriteOp::HardState { term: Term(2), vote: None };
+    store.commit(vec![write(id(1), 0, vec![hard])]).expect("committed");
+    disk.crash();
+    assert_eq!(open(&disk).1[0].commit, LogIndex(1));
+}
+
+#[test]
+fn a_replica_id_is_started_once() {
+    let disk = SimDisk::with_seed(1);
+    let (mut store, _) = open(&disk);
+    let create = || vec![write(id(1), 0, vec![create_op(LogPoint::default())])];
+    store.commit(create()).expect("committed");
+    assert!(matches!(store.commit(create()), Err(StorageError::ReplicaExists { .. })));
+    store.commit(vec![write(id(1), 0, vec![WriteOp::Delete])]).expect("committed");
+    assert!(matches!(store.commit(create()), Err(StorageError::ReplicaExists { .. })), "before the write-out");
+    store.write_out().expect("written out");
+    assert!(matches!(store.commit(create()), Err(StorageError::ReplicaExists { .. })), "after it");
+    drop(store);
+    let (mut store, restored) = open(&disk);
+    assert_eq!((restored.len(), store.known_marks().count()), (0, 1));
+    assert!(matches!(store.commit(create()), Err(StorageError::ReplicaExists { .. })), "after a start");
+    store.forget_marks(LogIndex(0));
+    assert_eq!(store.known_marks().count(), 1, "its intent is not passed");
+    store.forget_marks(LogIndex(1));
+    assert_eq!(store.known_marks().count(), 0);
+}
+
+#[test]
+fn what_breaks_an_invariant_is_refused_and_changes_nothing() {
+    let disk = SimDisk::with_seed(1);
+    let (mut store, _) = open(&disk);
+    let first = frame(LogId(1), LogPoint::default(), 1, vec![1]);
+    let gap = frame(LogId(1), LogPoint { index: LogIndex(5), ..after(&first) }, 1, vec![]);
+    let stranger = frame(LogId(1), LogPoint { crc: 1, ..after(&first) }, 1, vec![]);
+    let no_batch = Frame { kind: FrameKind::Records, ..frame(LogId(1), after(&first), 1, vec![1]) };
+    let ops = vec![create_op(LogPoint::default()), WriteOp::HardState { term: Term(2), vote: Some(id(1)) }];
+    store.commit(vec![write(id(1), 0, ops)]).expect("committed");
+    store.commit(vec![write(id(1), 1, vec![WriteOp::Append(vec![first])])]).expect("committed");
+    let group = store.last_group();
+    let bad = [
+        WriteOp::Append(vec![]),
+        WriteOp::Append(vec![gap]),
+        WriteOp::Append(vec![stranger]),
+        WriteOp::Append(vec![no_batch]),
+        WriteOp::HardState { term: Term(1), vote: None },
+        WriteOp::HardState { term: Term(2), vote: Some(id(2)) },
+        WriteOp::Cut { from: LogIndex(1) },
+    ];
+    for op in bad {
+        let error = store.commit(vec![write(id(1), 1, vec![op.clone()])]).expect_err("refused");
+        assert!(matches!(error, StorageError::Invalid { .. }), "{op:?}: {error}");
+    }
+    let unknown = write(id(9), 0, vec![WriteOp::HardState { term: Term(1), vote: None }]);
+    assert!(matches!(store.commit(vec![unknown]), Err(StorageError::Invalid { .. })));
+    assert_eq!(store.last_group(), group);
+}
+
+#[test]
+fn a_failed_sync_ends_the_store() {
+    let disk = SimDisk::with_seed(1);
+    let (mut store, _) = open(&disk);
+    disk.fail_syncs(1);
+    let create = || vec![write(id(1), 0, vec![create_op(LogPoint::default())])];
+    assert!(matches!(store.commit(create()), Err(StorageError::SyncFailed { .. })));
+    assert!(matches!(store.commit(create()), Err(StorageError::Poisoned { .. })));
+    assert!(matches!(store.write_out(), Err(StorageError::Poisoned { .. })));
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let disk = SimDisk::with_seed(1);
+    let (mut store, _) = open(&disk);
+    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
+    store.write_out().expect("written out");
+    while !store.prepare(u64::MAX).expect("prepared") {}
+    let used: u64 = disk.tree().iter().filter_map(|(_, bytes)| *bytes).sum();
+    disk.set_capacity(used + 600);
+    let mut at = LogPoint::default();
+    let mut frames = Vec::new();
+    for _ in 0..6 {
+        let frame = frame(LogId(1), at, 1, vec![7; 500]);
+        at = after(&frame);
+        frames.push(frame.clone());
+        store.commit(vec![write(id(1), 0, vec![WriteOp::Append(vec![frame])])]).expect("the journal has its room");
+    }
+    assert!(matches!(store.write_out(), Err(StorageError::Full { .. })));
+    assert!(matches!(store.checkpoint(Vec::new()), Err(StorageError::Full { .. })));
+    let hard = WriteOp::HardState { term: Term(5), vote: None };
+    store.commit(vec![write(id(1), 0, vec![hard])]).expect("votes go on");
+    disk.set_capacity(1 << 30);
+    let out = store.write_out().expect("written out");
+    assert_eq!(out.last().map(|out| out.index), Some(LogIndex(6)));
+    store.checkpoint(Vec::new()).expect("made");
+    disk.crash();
+    let (store, restored) = open(&disk);
+    assert_eq!((restored[0].last, restored[0].term), (at, Term(5)));
+    let reader = store.reader(id(1)).expect("there");
+    assert_eq!(reader.read_frames(LogIndex(1), LogIndex(7), usize::MAX).expect("read"), frames);
+}
+
+#[test]
+fn a_full_journal_says_so_and_keeps_room_for_votes() {
+    let disk = SimDisk::with_seed(1);
+    let (mut store, _) = open(&disk);
+    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
+    let mut at = LogPoint::default();
+    let full = loop {
+        let frame = frame(LogId(1), at, 1, vec![7; 3000]);
+        let next = after(&frame);
+        match store.commit(vec![write(id(1), 0, vec![WriteOp::Append(vec![frame])])]) {
+            Ok(_) => at = next,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, StorageError::JournalFull { .. }), "{full}");
+    assert!(!store.journal_has_room(3000, 1));
+    assert!(store.wants_checkpoint());
+    assert_eq!(store.stats().journal_files, options().journal.files_max);
+    let hard = WriteOp::HardState { term: Term(5), vote: None };
+    store.commit(vec![write(id(1), 0, vec![hard])]).expect("votes go on");
+    store.checkpoint(Vec::new()).expect("made");
+    store.checkpoint(Vec::new()).expect("made");
+    assert_eq!(store.stats().journal_files_needed, 1);
+    assert!(!store.wants_checkpoint());
+    assert!(store.journal_has_room(3000, 1));
+    let frame = frame(LogId(1), at, 1, vec![7; 3000]);
+    store.commit(vec![write(id(1), 0, vec![WriteOp::Append(vec![frame])])]).expect("goes on");
+    disk.crash();
+    let (_, restored) = open(&disk);
+    assert_eq!((restored[0].last.index, restored[0].term), (at.index.next(), Term(5)));
+}
+
+#[test]
+fn journal_files_are_recycled() {
+    let disk = SimDisk::with_seed(1);
+    let (mut store, _) = open(&disk);
+    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
+    let mut at = LogPoint::default();
+    for _ in 0..200 {
+        let frame = frame(LogId(1), at, 1, vec![7; 3000]);
+        at = after(&frame);
+        store.commit(vec![write(id(1), 0, vec![WriteOp::Append(vec![frame])])]).expect("committed");
+        store.write_out().expect("written out");
+        if store.wants_checkpoint() {
+            store.checkpoint(vec![(id(1), at.index, Bytes::from_static(b"table"))]).expect("made");
+        }
+        assert!(store.stats().journal_files <= options().journal.files_max);
+    }
+    disk.crash();
+    let (_, restored) = open(&disk);
+    assert_eq!(restored[0].last, at);
+    let (index, table) = restored[0].producers.clone().expect("a table");
+    assert!(index > LogIndex(100) && table == b"table"[..]);
+    let tables = disk.tree().iter().filter(|(name, _)| name.ends_with(".producers")).count();
+    assert!(tables <= 3, "{tables} old tables are kept");
+}
+
+#[test]
+fn a_clean_stop_is_known() {
+    let disk = SimDisk::with_seed(1);
+    let (mut store, _) = open(&disk);
+    assert!(!store.started_clean());
+    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
+    store.close(Vec::new()).expect("closed");
+    let (store, restored) = open(&disk);
+    assert!(store.started_clean() && restored.len() == 1);
+    drop(store);
+    assert!(!open(&disk).0.started_clean(), "only once");
+}
+
+#[test]
+fn works_on_real_files() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let disk = crate::os_disk::OsDisk::new(folder.path()).expect("there");
+    let (mut store, _) = ShardStore::open(disk.clone(), "", IDENTITY, options()).expect("opens");
+    let first = frame(LogId(1), LogPoint::default(), 1, vec![1; 2000]);
+    let ops = vec![create_op(LogPoint::default()), WriteOp::Append(vec![first.clone()])];
+    store.commit(vec![write(id(1), 0, ops)]).expect("committed");
+    drop(store);
+    let (store, restored) = ShardStore::open(disk.clone(), "", IDENTITY, options()).expect("opens");
+    assert_eq!(restored[0].last, after(&first));
+    store.close(Vec::new()).expect("closed");
+    let file = disk.open("shard-3/checkpoint-a").expect("there");
+    assert!(file.len().expect("length") > 0);
+}

@@ -1,0 +1,207 @@
+//! [`Walk`]: reads the frames of a segment one after the other, in large reads, and checks each: its own CRC, its index, its
+//! offset and the CRC of the frame before.
+
+use crate::disk::DiskFile;
+use crate::error::StorageError;
+use crate::index::IndexEntry;
+use crate::segment::SEGMENT_HEADER_BYTES;
+use bytes::Bytes;
+use dlog_core::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use dlog_core::limits::FRAME_PAYLOAD_BYTES_MAX;
+use dlog_core::write::LogPoint;
+use dlog_core::{BatchLimits, Frame, FrameKind, LogId, LogIndex, Offset, batch};
+
+/// A place in a segment and what the next frame must be. After an error it must not be used again.
+pub(crate) struct Walk<'a, F> {
+    file: &'a F,
+    path: &'a str,
+    log: LogId,
+    position: u64,
+    end: u64,
+    index: LogIndex,
+    offset: Offset,
+    /// CRC of the frame before; unknown behind an index entry.
+    crc: Option<u32>,
+    chunk: usize,
+    buffer: Bytes,
+    buffer_at: u64,
+    read_bytes: usize,
+}
+
+impl<'a, F: DiskFile> Walk<'a, F> {
+    /// From the first frame of a segment that begins after `start`, up to `end`; reads about `chunk` bytes at once.
+    pub(crate) fn new(file: &'a F, path: &'a str, log: LogId, start: LogPoint, end: u64, chunk: usize) -> Walk<'a, F> {
+        Walk {
+            file,
+            path,
+            log,
+            position: SEGMENT_HEADER_BYTES as u64,
+            end,
+            index: start.index.next(),
+            offset: start.next_offset,
+            crc: Some(start.crc),
+            chunk,
+            buffer: Bytes::new(),
+            buffer_at: 0,
+            read_bytes: 0,
+        }
+    }
+
+    /// From the frame of an index entry.
+    pub(crate) fn from_entry(
+        file: &'a F,
+        path: &'a str,
+        log: LogId,
+        entry: &IndexEntry,
+        start: LogPoint,
+        end: u64,
+        chunk: usize,
+    ) -> Walk<'a, F> {
+        let mut walk = Walk::new(file, path, log, start, end, chunk);
+        if u64::from(entry.position) != walk.position {
+            walk.crc = None;
+        }
+        walk.position = u64::from(entry.position);
+        walk.index = entry.index;
+        walk.offset = entry.offset;
+        walk
+    }
+
+    /// The next frame follows something unknown.
+    pub(crate) fn forget_chain(&mut self) {
+        self.crc = None;
+    }
+
+    /// Where the next frame begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next frame's index.
+    pub(crate) fn index(&self) -> LogIndex {
+        self.index
+    }
+
+    /// Bytes read from the file so far: what the payloads handed out may pin together.
+    pub(crate) fn read_bytes(&self) -> usize {
+        self.read_bytes
+    }
+
+    /// Bytes of the next frame, if its header is in memory already.
+    pub(crate) fn next_bytes(&self) -> Option<usize> {
+        let at = usize::try_from(self.position.checked_sub(self.buffer_at)?).ok()?;
+        let header = FrameHeader::decode(self.buffer.get(at..)?).ok()?;
+        Some(FRAME_HEADER_BYTES + header.payload_bytes as usize)
+    }
+
+    /// The next frame and where it begins; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Frame)>, StorageError> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let bytes = self.have(FRAME_HEADER_BYTES)?;
+        let header = FrameHeader::decode(&bytes).map_err(|e| self.damaged(e.to_string()))?;
+        let payload = header.payload_bytes as usize;
+        if payload > FRAME_PAYLOAD_BYTES_MAX {
+            return Err(self.damaged(format!("a frame of {payload} bytes is larger than any")));
+        }
+        let bytes = self.have(FRAME_HEADER_BYTES + payload)?;
+        let frame = Frame::decode(self.log, &bytes).map_err(|e| self.damaged(e.to_string()))?;
+        self.check(&frame)?;
+        let position = self.position;
+        self.position += frame.encoded_bytes() as u64;
+        self.index = frame.index.next();
+        self.offset = frame.next_offset();
+        self.crc = Some(frame.crc);
+        Ok(Some((position, frame)))
+    }
+
+    /// As [`Walk::next`]; the batch in it is checked too if the frame is `wanted`.
+    pub(crate) fn next_checked(
+        &mut self,
+        wanted: impl Fn(&Frame) -> bool,
+    ) -> Result<Option<(u64, Frame)>, StorageError> {
+        let Some((position, frame)) = self.next()? else { return Ok(None) };
+        if wanted(&frame) {
+            check_batch(&frame).map_err(|detail| StorageError::Corrupt {
+                path: self.path.to_string(),
+                position,
+                index: Some(frame.index),
+                offset: Some(frame.base_offset),
+                detail,
+            })?;
+        }
+        Ok(Some((position, frame)))
+    }
+
+    fn check(&self, frame: &Frame) -> Result<(), StorageError> {
+        if frame.index != self.index {
+            return Err(self.damaged(format!("a frame with index {} stands here", frame.index)));
+        }
+        if frame.base_offset != self.offset {
+            return Err(self.damaged(format!("a frame with base offset {} stands here", frame.base_offset)));
+        }
+        if let Some(crc) = self.crc
+            && frame.previous_crc != crc
+        {
+            let found = frame.previous_crc;
+            return Err(
+                self.damaged(format!("it follows a frame with CRC {found:#010x}, the one before has {crc:#010x}"))
+            );
+        }
+        if frame.base_offset.0.checked_add(u64::from(frame.record_count)).is_none_or(|end| end > Offset::MAX.0) {
+            return Err(self.damaged("its offsets are greater than any".to_string()));
+        }
+        Ok(())
+    }
+
+    /// At least `needed` bytes from the position on, from memory if they are there.
+    fn have(&mut self, needed: usize) -> Result<Bytes, StorageError> {
+        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
+        if needed > left {
+            return Err(
+                self.damaged(format!("a frame of {needed} bytes doesn't fit before the end at byte {}", self.end))
+            );
+        }
+        if self.position >= self.buffer_at {
+            let at = usize::try_from(self.position - self.buffer_at).unwrap_or(usize::MAX);
+            if at <= self.buffer.len() && self.buffer.len() - at >= needed {
+                return Ok(self.buffer.slice(at..));
+            }
+        }
+        let mut bytes = vec![0u8; needed.max(self.chunk).min(left)];
+        let have = self.file.read_at(&mut bytes, self.position).map_err(|e| StorageError::io("read", self.path, e))?;
+        bytes.truncate(have);
+        self.read_bytes += have;
+        if have < needed {
+            return Err(self.damaged(format!("the file ends {} bytes early", needed - have)));
+        }
+        self.buffer = Bytes::from(bytes);
+        self.buffer_at = self.position;
+        Ok(self.buffer.clone())
+    }
+
+    /// Damage in the next frame.
+    pub(crate) fn damaged(&self, detail: String) -> StorageError {
+        StorageError::Corrupt {
+            path: self.path.to_string(),
+            position: self.position,
+            index: Some(self.index),
+            offset: Some(self.offset),
+            detail,
+        }
+    }
+}
+
+/// Checks what a frame's own CRC doesn't: that the batch in it is whole and is the one that the frame's header names.
+pub(crate) fn check_batch(frame: &Frame) -> Result<(), String> {
+    if frame.kind != FrameKind::Records {
+        return Ok(());
+    }
+    let header = batch::validate(&frame.payload, BatchLimits::HARD).map_err(|e| e.to_string())?;
+    if (header.base_offset, header.record_count) != (frame.base_offset, frame.record_count) {
+        let (base, count) = (header.base_offset, header.record_count);
+        return Err(format!("the batch says base offset {base} and {count} records, its frame says otherwise"));
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The simulator: production replicas and storage over simulated disks and network.
