@@ -195,6 +195,9 @@ impl Lane {
     // ---- Time ---------------------------------------------------------------------------------------------------------
 
     fn expire(&mut self, now: Instant) {
+        if self.next_deadline().is_none_or(|at| at > now) {
+            return;
+        }
         let place = place(&self.topic, self.partition);
         while self.queue.front().is_some_and(|(pending, _)| pending.deadline <= now) {
             let (pending, _) = self.queue.pop_front().expect("there is a front");
@@ -214,9 +217,13 @@ impl Lane {
         self.flights = kept;
     }
 
-    fn next_wake(&self) -> Option<Instant> {
+    /// When the next caller gives up.
+    fn next_deadline(&self) -> Option<Instant> {
         let queued = self.queue.front().map(|(pending, _)| pending.deadline);
-        let flying = self.flights.iter().filter_map(Flight::next_deadline).min();
+        self.flights.iter().filter_map(Flight::next_deadline).chain(queued).min()
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
         let linger = self.queue.front().map(|(_, at)| *at + self.shared.options.linger);
         // Once it has passed, only an answer lets the batch go.
         let linger = linger.filter(|at| *at > Instant::now());
@@ -224,7 +231,7 @@ impl Lane {
             None if self.link.is_some() => self.patience_ends(),
             _ => None,
         };
-        [queued, flying, linger, self.retry_at, patience].into_iter().flatten().min()
+        [self.next_deadline(), linger, self.retry_at, patience].into_iter().flatten().min()
     }
 
     fn patience_ends(&self) -> Option<Instant> {
@@ -566,7 +573,7 @@ impl Lane {
         debug_assert!(self.flights.len() <= PRODUCER_WINDOW_BATCHES);
         debug_assert!(self.link.is_some() || self.flights.iter().all(|flight| flight.attempt.is_none()));
         debug_assert!(self.sequence.is_none() || self.flights.iter().all(has_producer));
-        debug_assert_eq!(self.queued_bytes, self.queue.iter().map(|(pending, _)| pending.cost).sum::<usize>());
+        debug_assert!(!self.queue.is_empty() || self.queued_bytes == 0);
     }
 }
 

@@ -139,7 +139,7 @@ impl StateStore for RocksStateStore {
             }
         }
         batch.put(APPLIED_KEY, applied.0.to_le_bytes());
-        self.db.write(&batch).map_err(|e| self.told("write", e))?;
+        self.db.write(batch).map_err(|e| self.told("write", e))?;
         self.applied.store(applied.0, Ordering::Release);
         Ok(())
     }
@@ -152,7 +152,7 @@ impl StateStore for RocksStateStore {
             batch.put(state_key(&key), value);
         }
         batch.put(APPLIED_KEY, applied.0.to_le_bytes());
-        self.db.write_opt(&batch, &synced()).map_err(|e| self.told("write", e))?;
+        self.db.write_opt(batch, &synced()).map_err(|e| self.told("write", e))?;
         self.applied.store(applied.0, Ordering::Release);
         self.synced.store(applied.0, Ordering::Release);
         Ok(())

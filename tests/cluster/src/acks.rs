@@ -83,7 +83,13 @@ mod tests {
     fn gaps_begin_after_what_was_under_way() {
         let start = Instant::now();
         let ms = |n| start + Duration::from_millis(n);
-        let acks = [ack(ms(1), 0, 0, 1), ack(ms(20), 0, 1, 2), ack(ms(900), 0, 2, 3), ack(ms(30), 1, 0, 4), ack(ms(5000), 0, 3, 5)];
+        let acks = [
+            ack(ms(1), 0, 0, 1),
+            ack(ms(20), 0, 1, 2),
+            ack(ms(900), 0, 2, 3),
+            ack(ms(30), 1, 0, 4),
+            ack(ms(5000), 0, 3, 5),
+        ];
         assert_eq!(gaps(&acks, ms(10), Duration::from_millis(500), &[0]), [Duration::from_millis(880)]);
         assert_eq!(median_and_worst(vec![]), None);
     }

@@ -34,8 +34,7 @@ impl Cluster {
     /// As [`Cluster::start_with`], with its directories below `dir`.
     #[track_caller]
     pub fn start_in(dir: &Path, count: usize, flags: &[&str]) -> Cluster {
-        let mut options: Vec<NodeOptions> =
-            (1..=count).map(|i| NodeOptions::new(dir, &format!("n{i}"))).collect();
+        let mut options: Vec<NodeOptions> = (1..=count).map(|i| NodeOptions::new(dir, &format!("n{i}"))).collect();
         let list: Vec<String> = options.iter().map(|o| format!("{}=127.0.0.1:{}", o.name, o.peer)).collect();
         for o in &mut options {
             o.initial_cluster = Some(list.join(","));
@@ -150,7 +149,8 @@ impl Cluster {
     /// Everything in a topic, as rows, read from one node (by name) or from the leaders.
     #[track_caller]
     pub fn consume(&self, topic: &str, node: Option<&str>) -> Vec<crate::Row> {
-        let mut verb = self.dlog(["consume", topic, "--format", crate::flights::ROW_FORMAT]).bound(Duration::from_secs(600));
+        let mut verb =
+            self.dlog(["consume", topic, "--format", crate::flights::ROW_FORMAT]).bound(Duration::from_secs(600));
         if let Some(node) = node {
             verb = verb.args(["--node", node]);
         }
@@ -199,7 +199,8 @@ impl Cluster {
     /// `inspect log -o json` of a replica's folder.
     #[track_caller]
     pub fn inspect_log(&self, dir: &Path) -> Ran {
-        self.dlog([OsStr::new("inspect"), OsStr::new("log"), dir.as_os_str(), OsStr::new("-o"), OsStr::new("json")]).run()
+        self.dlog([OsStr::new("inspect"), OsStr::new("log"), dir.as_os_str(), OsStr::new("-o"), OsStr::new("json")])
+            .run()
     }
 }
 

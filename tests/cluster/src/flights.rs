@@ -55,7 +55,10 @@ impl Input {
         match std::env::var_os("DLOG_FLIGHTS").map(PathBuf::from) {
             Some(path) => Input::read(&path),
             None => {
-                crate::skip("the whole file", "DLOG_FLIGHTS is not set (scripts/make-flights.py makes it): the sample stands in");
+                crate::skip(
+                    "the whole file",
+                    "DLOG_FLIGHTS is not set (scripts/make-flights.py makes it): the sample stands in",
+                );
                 Input::sample()
             }
         }
@@ -127,7 +130,7 @@ impl Input {
                 problems.add(format!("{at} holds what was not sent, or once more than sent: {}", row.value));
                 continue;
             };
-            if place + 1 <= *last_place {
+            if place < *last_place {
                 problems.add(format!("{at} holds line {} after line {last_place}", place + 1));
             }
             *last_place = place + 1;

@@ -25,7 +25,8 @@ pub fn free_run(step: u16, offsets: impl Fn(u16) -> Vec<u16>) -> u16 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
     let start = (now ^ std::process::id().wrapping_mul(2_654_435_761)) % u32::from(COUNT);
     for i in 0..TRIES {
-        let base = FIRST + u16::try_from((start + u32::from(i) * u32::from(step)) % u32::from(COUNT)).expect("below COUNT");
+        let base =
+            FIRST + u16::try_from((start + u32::from(i) * u32::from(step)) % u32::from(COUNT)).expect("below COUNT");
         let ports: Vec<u16> = offsets(base).iter().map(|offset| base + offset).collect();
         if ports.iter().all(|port| !given.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
             given.extend(ports);

@@ -127,7 +127,11 @@ impl Producing {
             if let Some(status) = self.child.try_wait().unwrap_or_else(|e| panic!("can't wait for a produce: {e}")) {
                 break status;
             }
-            assert!(start.elapsed() < bound, "the produce did not end within {bound:?}; {} records acked", self.acked());
+            assert!(
+                start.elapsed() < bound,
+                "the produce did not end within {bound:?}; {} records acked",
+                self.acked()
+            );
             thread::sleep(FEED_EVERY);
         };
         self.stdout.take().expect("joined once").join().expect("the reader doesn't panic");

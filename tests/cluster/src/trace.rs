@@ -91,7 +91,9 @@ pub fn parse(text: &str) -> Vec<Call> {
         let mut parts = line.trim_start().splitn(2, ' ');
         let (Some(thread), Some(rest)) = (parts.next(), parts.next()) else { continue };
         let mut parts = rest.trim_start().splitn(2, ' ');
-        let (Some(time), Some(call)) = (parts.next().and_then(|t| t.parse::<f64>().ok()), parts.next()) else { continue };
+        let (Some(time), Some(call)) = (parts.next().and_then(|t| t.parse::<f64>().ok()), parts.next()) else {
+            continue;
+        };
         if let Some(beginning) = call.strip_suffix(" <unfinished ...>") {
             begun.push((thread.to_string(), time, beginning.to_string()));
         } else if let Some(rest) = call.strip_prefix("<... ") {
@@ -156,7 +158,10 @@ mod tests {
             "101 1700000000.500000 +++ exited with 0 +++\n",
         );
         let calls = parse(text);
-        assert_eq!(calls.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["pwrite64", "sendto", "fdatasync", "fdatasync"]);
+        assert_eq!(
+            calls.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+            ["pwrite64", "sendto", "fdatasync", "fdatasync"]
+        );
         assert_eq!(calls[0].target, "/d/journal/1.journal");
         assert!((calls[0].end - 1_700_000_000.100_05).abs() < 1e-6 && calls[0].args.contains(&hex(b"ab")));
         assert_eq!(calls[1].target, "TCP:[127.0.0.1:7411->127.0.0.1:5000]");

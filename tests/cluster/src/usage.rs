@@ -24,7 +24,8 @@ impl Memory {
 }
 
 fn kilobytes(status: &str, name: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {status}"));
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {status}"));
     line.trim().trim_end_matches(" kB").trim().parse().unwrap_or_else(|e| panic!("{name} {line:?}: {e}"))
 }
 

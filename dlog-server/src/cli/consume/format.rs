@@ -1,6 +1,7 @@
 //! How a record is printed: raw, JSON, or by a format string.
 
 use bytes::Bytes;
+use dlog_client::Header;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -19,7 +20,7 @@ pub struct RecordView<'a> {
     /// The value, if there is one.
     pub value: Option<&'a Bytes>,
     /// Headers in order.
-    pub headers: &'a [(String, Option<Bytes>)],
+    pub headers: &'a [Header],
 }
 
 /// A parsed `--format`.
@@ -147,7 +148,7 @@ fn write_piece(out: &mut impl Write, piece: &Piece, record: &RecordView<'_>) -> 
         Piece::Key => out.write_all(record.key.map_or(&[][..], |k| k)),
         Piece::Value => out.write_all(record.value.map_or(&[][..], |v| v)),
         Piece::Headers => {
-            for (i, (key, value)) in record.headers.iter().enumerate() {
+            for (i, Header { key, value }) in record.headers.iter().enumerate() {
                 if i > 0 {
                     out.write_all(b",")?;
                 }
@@ -161,8 +162,8 @@ fn write_piece(out: &mut impl Write, piece: &Piece, record: &RecordView<'_>) -> 
 
 impl RecordView<'_> {
     fn to_json(&self) -> Value {
-        let headers: Vec<Value> =
-            self.headers.iter().map(|(key, value)| json!({"key": key, "value": bytes_json(value.as_ref())})).collect();
+        let header = |header: &Header| json!({"key": header.key, "value": bytes_json(header.value.as_ref())});
+        let headers: Vec<Value> = self.headers.iter().map(header).collect();
         json!({
             "topic": self.topic,
             "partition": self.partition,
@@ -206,7 +207,8 @@ mod tests {
 
     fn print(format: &str, value: &'static [u8]) -> String {
         let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(value));
-        let headers = [("h".to_string(), Some(Bytes::from_static(b"1"))), ("g".to_string(), None)];
+        let header = |key: &str, value: Option<&'static [u8]>| Header { key: key.into(), value: value.map(Bytes::from_static) };
+        let headers = [header("h", Some(b"1")), header("g", None)];
         let record = RecordView {
             topic: "t",
             partition: 2,

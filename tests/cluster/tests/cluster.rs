@@ -1,0 +1,17 @@
+//! The cluster tests: one module for each thing that must hold. Run one with `cargo test -p dlog-cluster-tests seed`.
+
+mod bench_memory;
+mod death_of_all;
+mod dev;
+mod graceful_stop;
+mod leader_death;
+mod misuse;
+mod misuse_start;
+mod misuse_wire;
+mod seed;
+mod shards;
+mod stopped_minority;
+mod sync_before_ack;
+mod two_down;
+mod whole_file;
+mod wire;
