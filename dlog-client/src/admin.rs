@@ -1,5 +1,6 @@
 //! [`Admin`]: topics, offsets, health and nodes.
 
+use crate::backoff::Backoff;
 use crate::client::{Client, LONGEST_CALL, Retry};
 use crate::connection::Connection;
 use crate::deadline::Deadline;
@@ -10,6 +11,7 @@ use dlog_protocol::{TopicRef, services, v1};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::Request;
 
 /// Everything but records. Each call is bounded by the client's timeout, retries included.
@@ -79,7 +81,7 @@ impl Admin {
     pub async fn delete_topic(&self, name: &str, dry_run: bool) -> Result<v1::DeleteTopicResponse, Error> {
         let name = topic_name(name)?;
         let deadline = self.client.deadline();
-        let topic = self.client.refresh(&name, false, tokio::time::Instant::now(), deadline).await?;
+        let topic = self.client.refresh(&name, false, Instant::now(), deadline).await?;
         let request = v1::DeleteTopicRequest { topic: Some((&TopicRef::Id(topic.id)).into()), dry_run };
         let tries = AtomicU32::new(0);
         let call = |connection: Connection, within: Duration| {
@@ -118,11 +120,26 @@ impl Admin {
     /// # Errors
     /// `unknown_topic`, `timeout`.
     pub async fn describe_topic(&self, name: &str) -> Result<v1::TopicDescription, Error> {
-        let topic = TopicRef::Name(topic_name(name)?);
-        let request = v1::DescribeTopicRequest { topic: Some((&topic).into()) };
-        let answer = ask!(self, "describing the topic", Retry::Always, admin_client.describe_topic(request));
-        let described = answer.map_err(Error::of_read)?.topic;
-        described.ok_or_else(|| Error::rejected(ErrorCode::Internal, "the node answered without the topic"))
+        let name = topic_name(name)?;
+        let deadline = self.client.deadline();
+        let mut backoff = Backoff::new();
+        let request = v1::DescribeTopicRequest { topic: Some((&TopicRef::Name(name.clone())).into()) };
+        loop {
+            let answer =
+                ask!(self, "describing the topic", Retry::Always, admin_client.describe_topic(request.clone()));
+            match answer {
+                Ok(answer) => {
+                    let missing = || Error::rejected(ErrorCode::Internal, "the node answered without the topic");
+                    return answer.topic.ok_or_else(missing);
+                }
+                Err(error) if error.code() == ErrorCode::UnknownTopic && !deadline.has_passed() => {
+                    // The node may lag behind whoever made the topic: only the metadata group says that there is none.
+                    self.client.refresh(&name, false, Instant::now(), deadline).await?;
+                    deadline.sleep(backoff.step(None)).await;
+                }
+                Err(error) => return Err(error.of_read()),
+            }
+        }
     }
 
     /// How many partitions a topic has.

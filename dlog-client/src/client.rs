@@ -126,7 +126,12 @@ impl Client {
     }
 
     /// One call to one node, and what its failure says of the connection.
-    pub(crate) async fn call<T, F>(&self, address: &str, within: Duration, call: impl FnOnce(Connection) -> F) -> Result<T, Error>
+    pub(crate) async fn call<T, F>(
+        &self,
+        address: &str,
+        within: Duration,
+        call: impl FnOnce(Connection) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {

@@ -56,7 +56,8 @@ impl Connections {
 
     /// The connection to an address, made now if there is none. An error means that nothing was sent.
     pub(crate) async fn get(&self, address: &str, deadline: Deadline) -> Result<Connection, Error> {
-        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(address.to_owned()).or_default().clone();
+        let slot =
+            self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(address.to_owned()).or_default().clone();
         let mut slot = slot.lock().await;
         if let Some(open) = &slot.open {
             return Ok(open.clone());

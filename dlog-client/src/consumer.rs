@@ -147,13 +147,15 @@ impl Consumer {
             None => None,
         };
         let mut warnings = Vec::new();
-        let ranges = range::find(&client, &topic, &partitions, node.as_ref(), &options, deadline, &mut warnings).await?;
+        let ranges =
+            range::find(&client, &topic, &partitions, node.as_ref(), &options, deadline, &mut warnings).await?;
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let options = Arc::new(options);
         let mut readers = JoinSet::new();
         for (partition, range) in partitions.into_iter().zip(ranges) {
             if !range.is_empty() {
-                let reader = Reader::new(client.clone(), topic.clone(), partition, range, node.clone(), options.clone());
+                let reader =
+                    Reader::new(client.clone(), topic.clone(), partition, range, node.clone(), options.clone());
                 readers.spawn(reader.run(sender.clone()));
             }
         }
@@ -196,7 +198,8 @@ impl Stream for Consumer {
 
 /// The error for an offset that can't be read.
 fn out_of_range(topic: &str, partition: PartitionIndex, offset: Offset, log_start: Offset, end: Offset) -> Error {
-    let message = format!("offset {offset} of {topic}/{partition} can't be read; there are {log_start} to {end}, exclusive");
+    let message =
+        format!("offset {offset} of {topic}/{partition} can't be read; there are {log_start} to {end}, exclusive");
     Error::rejected(ErrorCode::OffsetOutOfRange, message)
 }
 

@@ -127,9 +127,13 @@ mod tests {
 
     #[test]
     fn a_timeout_keeps_what_it_met_last() {
-        let last = Error::new(ErrorDetail::rejected(ErrorCode::NoLeader, Stage::Replication, "no leader").with_node("n2"));
+        let last =
+            Error::new(ErrorDetail::rejected(ErrorCode::NoLeader, Stage::Replication, "no leader").with_node("n2"));
         let error = Error::timeout(Outcome::Unknown, "the append", Some(last.clone()));
-        assert_eq!((error.code(), error.outcome(), error.stage()), (ErrorCode::Timeout, Outcome::Unknown, Stage::Replication));
+        assert_eq!(
+            (error.code(), error.outcome(), error.stage()),
+            (ErrorCode::Timeout, Outcome::Unknown, Stage::Replication)
+        );
         assert_eq!(error.node(), Some("n2"));
         assert_eq!(error.source().expect("a cause").to_string(), last.to_string());
         assert_eq!(error.hint(), Some("see `dlog cluster health`"));

@@ -16,7 +16,9 @@ use crate::error::Error;
 use crate::metadata::Topic;
 use crate::partitioner::{Sticky, partition_for_key};
 use dlog_core::limits::{BATCH_BYTES_MAX, BATCH_BYTES_MIN, KIB, MIB};
-use dlog_core::{Codec, ErrorCode, ErrorDetail, Offset, Outcome, PartitionIndex, ProducerId, Record, Stage, TimestampMs};
+use dlog_core::{
+    Codec, ErrorCode, ErrorDetail, Offset, Outcome, PartitionIndex, ProducerId, Record, Stage, TimestampMs,
+};
 use dlog_core::{TopicId, TopicName};
 use dlog_protocol::Acks;
 use dlog_protocol::convert::PRODUCE_TIMEOUT_MS_MAX;
@@ -77,7 +79,10 @@ impl ProducerOptions {
     fn check(&self) -> Result<(), Error> {
         let refuse = |message: String| Err(Error::rejected(ErrorCode::InvalidArgument, message));
         if !(BATCH_BYTES_MIN..=BATCH_BYTES_MAX).contains(&self.batch_bytes) {
-            return refuse(format!("batch bytes are {}, {BATCH_BYTES_MIN} to {BATCH_BYTES_MAX} are allowed", self.batch_bytes));
+            return refuse(format!(
+                "batch bytes are {}, {BATCH_BYTES_MIN} to {BATCH_BYTES_MAX} are allowed",
+                self.batch_bytes
+            ));
         }
         let longest = Duration::from_millis(u64::from(PRODUCE_TIMEOUT_MS_MAX));
         if self.timeout.is_zero() || self.timeout > longest {
@@ -87,7 +92,10 @@ impl ProducerOptions {
             return refuse(format!("in-flight bytes are {}, one batch to 4 GiB are allowed", self.in_flight_bytes));
         }
         if !self.codec.is_supported() {
-            return refuse(format!("compression {} is not supported by this version; use none, lz4 or zstd", self.codec));
+            return refuse(format!(
+                "compression {} is not supported by this version; use none, lz4 or zstd",
+                self.codec
+            ));
         }
         Ok(())
     }
@@ -177,7 +185,8 @@ impl Producer {
         let options = &self.inner.shared.options;
         let at = Instant::now() + options.timeout;
         let deadline = Deadline::at(at);
-        let topic = self.inner.shared.client.topic(&name, options.create_missing, deadline).await.map_err(Error::of_read)?;
+        let topic =
+            self.inner.shared.client.topic(&name, options.create_missing, deadline).await.map_err(Error::of_read)?;
         let cost = cost(&record);
         let permits = u32::try_from(cost.min(options.in_flight_bytes)).expect("checked with the options");
         let room = tokio::time::timeout_at(at, self.inner.room.clone().acquire_many_owned(permits)).await;

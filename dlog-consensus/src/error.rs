@@ -69,6 +69,12 @@ pub enum LoadError {
         /// What is wrong.
         reason: String,
     },
+    /// A replica is started only once.
+    #[error("replica {replica} is here already")]
+    Exists {
+        /// The replica.
+        replica: ReplicaId,
+    },
     /// The log holds a kind of frame that this version can't apply.
     #[error("frame {index} of replica {replica} is of a kind that this version can't apply; start the newer version again")]
     Kind {
@@ -129,6 +135,12 @@ pub enum Refusal {
     /// The sender is no member that this leader knows.
     #[error("replica {0} is not a member")]
     NotAMember(ReplicaId),
+    /// Only a leader can answer.
+    #[error("this replica does not lead")]
+    NotLeader,
+    /// Nobody waits for this answer.
+    #[error("nobody waits for this answer")]
+    Unasked,
     /// Frames wait for the disk: nothing may change that needs them durable.
     #[error("frames are not durable yet")]
     NotDurable,

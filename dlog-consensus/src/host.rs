@@ -1,6 +1,10 @@
-//! All replicas of one shard, on one thread: routing, ticks, and what concerns them all. Still pure.
+//! Many replicas on one thread: routing, ticks, and questions about all of them. Holds no queue of its own: every call steps at
+//! once and says what to do, so what is queued is bounded by whoever calls.
+//!
+//! Replicas are stepped in the order of their ids: the same inputs give the same outputs. A tick steps all of them in one turn, so
+//! the heartbeats of all groups to one node come out together and the shell sends them as one bundle.
 
-use crate::error::{LoadError, Refusal};
+use crate::error::LoadError;
 use crate::input::Input;
 use crate::message::PeerMessage;
 use crate::options::ReplicaOptions;
@@ -8,37 +12,40 @@ use crate::output::Output;
 use crate::replica::Replica;
 use crate::status::Status;
 use bytes::Bytes;
-use dlog_core::write::{Create, ReplicaWrite, WriteOp};
+use dlog_core::write::Create;
 use dlog_core::{LogId, LogIndex, MonotonicTime, NodeId, ReplicaId};
 use std::collections::BTreeMap;
 
-/// The replicas of a shard.
+/// The replicas of one shard.
 pub struct Host {
     replicas: BTreeMap<ReplicaId, Replica>,
     random: fastrand::Rng,
     scratch: Vec<Output>,
 }
 
+/// What the replicas of a host say, each output with the replica that says it.
+pub type HostOutputs = Vec<(ReplicaId, Output)>;
+
 impl Host {
-    /// A host without replicas; `seed` begets the seeds of those created later.
+    /// An empty host. `seed` must differ between two starts of a node.
     pub fn new(seed: u64) -> Host {
         Host { replicas: BTreeMap::new(), random: fastrand::Rng::with_seed(seed), scratch: Vec::new() }
     }
 
-    /// A seed for one replica's own generator.
+    /// A seed for one replica's own generator, for [`crate::ReplicaLoader::finish`].
     pub fn draw_seed(&mut self) -> u64 {
         self.random.u64(..)
     }
 
-    /// Takes in a replica that was restored.
+    /// Takes in a replica that was restored. One that was here under the same id is dropped.
     pub fn add(&mut self, replica: Replica) {
         self.replicas.insert(replica.id(), replica);
     }
 
-    /// Creates a replica that this node never had; its create record is the first output.
+    /// Starts a replica that this node never had. Its first output makes it known to storage.
     ///
     /// # Errors
-    /// Those of [`Replica::create`].
+    /// [`LoadError`] if it is here already, its membership can't be read, or the options don't fit together.
     pub fn create(
         &mut self,
         now: MonotonicTime,
@@ -46,26 +53,24 @@ impl Host {
         replica: ReplicaId,
         log: LogId,
         create: Create,
-        out: &mut Vec<(ReplicaId, Output)>,
+        out: &mut HostOutputs,
     ) -> Result<(), LoadError> {
+        if self.replicas.contains_key(&replica) {
+            return Err(LoadError::Exists { replica });
+        }
         let seed = self.draw_seed();
-        let mut outputs = Vec::new();
-        let created = Replica::create(options, replica, log, create, seed, now, &mut outputs)?;
-        out.extend(outputs.into_iter().map(|output| (replica, output)));
-        self.add(created);
+        let created = Replica::create(options, replica, log, create, seed, now, &mut self.scratch)?;
+        self.replicas.insert(replica, created);
+        out.extend(self.scratch.drain(..).map(|output| (replica, output)));
         Ok(())
     }
 
-    /// Deletes a replica: its last output is the delete record.
-    pub fn delete(&mut self, replica: ReplicaId, out: &mut Vec<(ReplicaId, Output)>) {
-        let Some(mut gone) = self.replicas.remove(&replica) else { return };
-        let mut outputs = Vec::new();
-        gone.lose_leadership(&mut outputs);
-        let id = gone.writes.next_id();
-        let write =
-            ReplicaWrite { replica, log: gone.log(), commit: gone.progress().commit, ops: vec![WriteOp::Delete] };
-        outputs.push(Output::Write { id, write });
-        out.extend(outputs.into_iter().map(|output| (replica, output)));
+    /// Ends a replica for good: its last output deletes it. Nothing happens if it isn't here.
+    pub fn delete(&mut self, replica: ReplicaId, out: &mut HostOutputs) {
+        if let Some(gone) = self.replicas.remove(&replica) {
+            gone.delete(&mut self.scratch);
+            out.extend(self.scratch.drain(..).map(|output| (replica, output)));
+        }
     }
 
     /// Whether the replica is here.
@@ -73,80 +78,69 @@ impl Host {
         self.replicas.contains_key(&replica)
     }
 
-    /// A replica.
+    /// The replica, to look at.
     pub fn get(&self, replica: ReplicaId) -> Option<&Replica> {
         self.replicas.get(&replica)
     }
 
-    /// All replicas, by id.
+    /// Every replica here, in the order of ids.
     pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
         self.replicas.values()
     }
 
-    /// Steps one replica; an input for one that isn't here has no effect.
-    pub fn step(&mut self, now: MonotonicTime, replica: ReplicaId, input: Input, out: &mut Vec<(ReplicaId, Output)>) {
-        if let Some(machine) = self.replicas.get_mut(&replica) {
-            machine.step(now, input, &mut self.scratch);
-            out.extend(self.scratch.drain(..).map(|output| (replica, output)));
-        }
+    /// Steps one replica. An input for one that isn't here is dropped: it is late. `false` says so; a request among such inputs
+    /// is for the caller to answer.
+    pub fn step(&mut self, now: MonotonicTime, replica: ReplicaId, input: Input, out: &mut HostOutputs) -> bool {
+        let Some(target) = self.replicas.get_mut(&replica) else { return false };
+        target.step(now, input, &mut self.scratch);
+        out.extend(self.scratch.drain(..).map(|output| (replica, output)));
+        true
     }
 
-    /// Steps a peer's message at the replica that it names.
-    pub fn receive(&mut self, now: MonotonicTime, message: PeerMessage, out: &mut Vec<(ReplicaId, Output)>) {
-        let to = message.to;
-        if self.contains(to) {
-            self.step(now, to, Input::Peer(message), out);
-        } else {
-            // A replica that isn't started yet, or is deleted: the sender asks again, or learns it from the catalogue.
-            let refusal = Refusal::NotForUs(to);
-            tracing::trace!(from = message.from.0, %refusal, "a message for a replica that isn't here");
+    /// Routes a peer's message. The caller has checked that the authenticated peer node owns the id it is from. `false`: no such
+    /// replica is here.
+    pub fn receive(&mut self, now: MonotonicTime, message: PeerMessage, out: &mut HostOutputs) -> bool {
+        self.step(now, message.to, Input::Peer(message), out)
+    }
+
+    /// The connection to a node broke: every replica that has a member there is told.
+    pub fn unreachable(&mut self, now: MonotonicTime, node: NodeId, out: &mut HostOutputs) {
+        let there = |replica: &Replica| {
+            let members = replica.membership().members().into_iter().filter(|member| member.node() == node);
+            members.map(|member| (replica.id(), member)).collect::<Vec<_>>()
+        };
+        let pairs: Vec<_> = self.replicas.values().flat_map(there).collect();
+        for (replica, peer) in pairs {
+            self.step(now, replica, Input::Unreachable { peer }, out);
         }
     }
 
     /// One tick for every replica.
-    pub fn tick_all(&mut self, now: MonotonicTime, out: &mut Vec<(ReplicaId, Output)>) {
-        let ids: Vec<ReplicaId> = self.replicas.keys().copied().collect();
-        for replica in ids {
-            self.step(now, replica, Input::Tick, out);
+    pub fn tick_all(&mut self, now: MonotonicTime, out: &mut HostOutputs) {
+        for (id, replica) in &mut self.replicas {
+            replica.step(now, Input::Tick, &mut self.scratch);
+            out.extend(self.scratch.drain(..).map(|output| (*id, output)));
         }
     }
 
-    /// The connection to a node broke.
-    pub fn unreachable(&mut self, now: MonotonicTime, node: NodeId, out: &mut Vec<(ReplicaId, Output)>) {
-        let led: Vec<(ReplicaId, Vec<ReplicaId>)> = self
-            .replicas
-            .values()
-            .filter(|replica| replica.is_leader())
-            .map(|replica| {
-                let peers = replica.membership.members().into_iter().filter(|peer| peer.node() == node);
-                (replica.id(), peers.collect())
-            })
-            .collect();
-        for (replica, peers) in led {
-            for peer in peers {
-                self.step(now, replica, Input::Unreachable { peer }, out);
-            }
-        }
+    /// The producer table of every replica of a data partition, and the entry it is as of.
+    pub fn producer_tables(&self) -> Vec<(ReplicaId, LogIndex, Bytes)> {
+        let data = self.replicas.values().filter(|replica| replica.log() != LogId::GROUP_ZERO);
+        let table = |replica: &Replica| {
+            let (index, bytes) = replica.producer_table();
+            (replica.id(), index, bytes)
+        };
+        data.map(table).collect()
     }
 
-    /// Replicas that lead and that another voter could lead.
+    /// Those that lead and could hand leadership over: a lone voter can't.
     pub fn led(&self) -> Vec<ReplicaId> {
-        let led = self.replicas.values().filter(|r| r.is_leader() && r.membership.voters.len() > 1);
+        let led = self.replicas.values().filter(|replica| replica.is_leader() && replica.membership().voters.len() > 1);
         led.map(Replica::id).collect()
     }
 
-    /// Every replica's producers as of its applied index, where the log has records.
-    pub fn producer_tables(&self) -> Vec<(ReplicaId, LogIndex, Bytes)> {
-        let data = self.replicas.values().filter(|replica| replica.log() != LogId::GROUP_ZERO);
-        data.map(|replica| {
-            let (index, bytes) = replica.producer_table();
-            (replica.id(), index, bytes)
-        })
-        .collect()
-    }
-
-    /// Every replica at a glance.
+    /// The status of every replica.
     pub fn statuses(&self) -> BTreeMap<ReplicaId, Status> {
-        self.replicas.values().map(|replica| (replica.id(), replica.status())).collect()
+        self.replicas.iter().map(|(id, replica)| (*id, replica.status())).collect()
     }
 }

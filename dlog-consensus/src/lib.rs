@@ -1,42 +1,76 @@
-//! How replicas of a log agree: Raft, as a machine without I/O.
+//! How the replicas of one log agree. Pure: no file, socket, thread, wall clock or ambient randomness.
 //!
-//! A [`Replica`] is one placement of a partition. Its shell (the server's consensus thread, or the simulator) hands it one
-//! [`Input`] at a time with [`Replica::step`], and carries out the [`Output`]s in order: writes to the journal, messages to
-//! peers, replies to requests. A [`Host`] holds all replicas of a shard.
+//! # The protocol
 //!
-//! The path of a record: a leader takes a [`Proposal`], looks whether it is a retry (`producers.rs`), stamps each batch with
-//! the offset where it will stand (`replica/propose.rs`) and gives it to the raft crate. `ready.rs`, the only place that touches
-//! the crate's `Ready`, makes a frame of the entry, puts it into the [`log view`](log_view), says the write and lets the
-//! messages go: a leader's at once (its followers' disks work in parallel with its own), a follower's ack only once its
-//! write is durable ([`Input::Persisted`]). When a majority has it, the high watermark moves, and `proposal.rs` answers.
+//! A [`Replica`] is a machine around the raft crate's `RawNode`. [`Replica::step`] takes one [`Input`] and appends [`Output`]s; the
+//! shell executes them in order and as dumbly as it likes, since what must wait is held back in here. A [`Host`] steps many of
+//! them on one thread.
 //!
-//! Followers check every message (`replica/guard.rs`) before the crate sees it: the crate panics on bad input, and a batch that
-//! is damaged, or doesn't begin at the log's end, must not be appended.
+//! *Append.* A producer's batches come in as [`Input::Propose`]. The leader checks sequence and bounds, gives base offsets, stamps
+//! each batch in one copy, and hands them to raft as entries. Each entry becomes a frame whose bytes follow from the entry and
+//! the log before it alone, so all replicas hold the same bytes. The frames go out in one [`Output::Write`] and, at the same
+//! time, in messages to the followers. A follower checks every entry (contiguity, batch CRC, base offset = its own log end)
+//! before raft sees it, writes, and answers only when the write is durable ([`Input::Persisted`]).
 //!
-//! Caveats. Snapshots, membership changes, log-start moves and the expiry of producers as entries aren't built: a message
-//! or entry of those kinds is refused, and a peer that needs entries that are no longer kept can't catch up. Reads are answered
-//! by the leader alone. The commit index is broadcast by the crate after each commit, at eight messages a record.
+//! *Commit.* Raft's commit index passes an entry once a majority has it durable; the leader's own sync is one vote among them, so a
+//! slow disk of the leader delays nothing while a majority of others is faster. Replies leave in the order of requests, when the
+//! acks asked for are met. The high watermark is the offset after the commit index; readers stop at the read bound, which
+//! is also written out here.
+//!
+//! *Before the sync.* A leader's messages may leave before its own sync only if no hard state waits for the disk: then term and vote
+//! are durable, and no later life of it can lead the same term with other entries. Everything else waits for every write before
+//! it (`ready.rs`).
+//!
+//! *Elections.* Pre-vote and check-quorum; timeouts drawn from the replica's own seeded generator; a replica that waits for its disk
+//! doesn't campaign. On loss of leadership every waiting request fails with `not_leader`, outcome unknown.
+//!
+//! *Catch-up.* Frames that aren't both applied and written are in memory. Older ones, for a peer that lags, are asked for by
+//! [`Output::ReadEntries`], one outstanding for each peer.
+//!
+//! *Exactly once.* The producer table follows from the committed log; the leader lays its in-flight batches over it. A duplicate
+//! waits for the original's ack and returns its offsets.
+//!
+//! *Start.* Storage gives a `RestoredReplica`; a [`ReplicaLoader`] says which frames it must see, replays them, and checks everything
+//! on which the raft crate would panic.
+//!
+//! # What the shell must keep
+//!
+//! Writes of a replica are made durable in the order of their ids. [`Input::WrittenOut`] and [`Input::Persisted`] arrive in the
+//! order in which they happened. The authenticated peer node of a message owns its `from`. Two starts of a node use different
+//! seeds.
+//!
+//! # Caveats
+//!
+//! * Membership is fixed: frames of the kinds configuration, log start and producer expiry are refused at the door and at load. The
+//!   types leave room for them.
+//! * No snapshots: a log is kept from index 1. A peer that needs entries which are not kept gets nothing, and the status counts it.
+//! * Commit indexes are broadcast at once: one record costs eight messages among three replicas, not four.
+//! * A forged message from an authenticated member can still lie: raft trusts its members. It can't panic the machine, open a gap
+//!   or replace committed frames.
+//! * The producer table is bounded; which producer is forgotten follows from the log, not from a replicated expiry.
+//! * An ack of `acks=all` counts as in sync who was heard within an election timeout; a replica that fell silent just now delays it
+//!   until then.
+//! * Group 0's commands are handed to the apply thread as they commit; what queues there is not bounded here.
 
 mod election;
-mod error;
-mod host;
-mod input;
+pub mod error;
+pub mod host;
+pub mod input;
 mod log_view;
-mod membership;
-mod message;
+pub mod membership;
+pub mod message;
 pub mod options;
-mod output;
+pub mod output;
 mod producers;
 mod proposal;
 mod raft_storage;
 mod ready;
 mod replica;
-mod replica_loader;
-mod status;
-mod writes;
+pub mod replica_loader;
+pub mod status;
 
 pub use error::{LoadError, Refusal};
-pub use host::Host;
+pub use host::{Host, HostOutputs};
 pub use input::{Acks, FetchError, Input, Proposal};
 pub use membership::{Membership, MembershipError, decode_membership, encode_membership};
 pub use message::{MessageKind, NUMBER_MAX, PeerMessage, WireEntry};

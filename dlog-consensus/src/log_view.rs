@@ -86,7 +86,9 @@ impl LogView {
             return None;
         }
         let after = self.term_starts.partition_point(|start| start.index <= index);
-        self.term_starts.get(after.checked_sub(1)?).map(|start| start.term)
+        let start = after.checked_sub(1).and_then(|at| self.term_starts.get(at));
+        // A log that begins in the middle of a term needs no start for it.
+        Some(start.map_or(self.local_start.term, |start| start.term))
     }
 
     /// The offset after the entry at `index`: known for the last one and for every one before a pinned one.

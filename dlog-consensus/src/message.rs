@@ -227,6 +227,10 @@ impl PeerMessage {
         if self.entries.len() > ENTRIES_PER_MESSAGE_MAX {
             return Err(Refusal::Field("entries"));
         }
+        let bytes: usize = self.entries.iter().map(|entry| entry.payload.len()).sum();
+        if bytes > limits::APPEND_BYTES_MAX + limits::FRAME_PAYLOAD_BYTES_MAX {
+            return Err(Refusal::Field("entries"));
+        }
         let mut before = (self.index, self.log_term);
         for entry in &self.entries {
             let fits = entry.index == before.0.next() && entry.term >= before.1 && entry.term <= self.term;

@@ -1,316 +1,328 @@
-//! Which batches each producer has had appended: why a retry is told the first append's offset and never appended again.
+//! What a partition remembers of its producers, so that a retry returns the first append's offsets and nothing is appended
+//! twice or out of order.
 //!
-//! The *table* follows from the log alone: it is changed by applying entries, in order, and so is the same on every replica
-//! at the same index. Above it a leader keeps an *overlay* of what it has proposed and not yet applied, dropped with
-//! leadership.
+//! The *table* follows from the committed entries alone: every replica that applied the same log has the same one. The *overlay*
+//! is a leader's: the table as it will be when its in-flight entries are applied; dropped with leadership.
 //!
-//! Encoding of the table, little-endian: version u16 (1), producers u32; for each by rising id: id i64, epoch i16, index of
-//! its last batch u64, batches u8, then for each from old to new: first sequence i32, last sequence i32, base offset u64.
-//! CRC32C of all before, u32.
+//! The table is bounded: the producer whose last batch is oldest (by index) is forgotten first. A forgotten producer that goes on
+//! is told `unknown_producer_id`; one that retries its very first batch after it was forgotten would be taken for a new one.
 
-use dlog_core::batch::ProducerSequence;
-use dlog_core::error::ErrorCode;
+use bytes::Bytes;
+use dlog_core::batch::{BatchHeader, ProducerSequence};
 use dlog_core::limits::PRODUCER_WINDOW_BATCHES;
 use dlog_core::{LogIndex, Offset, ProducerId};
-use bytes::Bytes;
+use prost::Message as _;
 use std::collections::{BTreeMap, VecDeque};
 
-const VERSION: u16 = 1;
+/// The version of the table's encoding.
+const TABLE_VERSION: u32 = 1;
 
-/// A batch that is known.
+/// A batch that was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    first: i32,
-    last: i32,
-    /// The offset of its first record.
+pub(crate) struct KnownBatch {
+    first_sequence: i32,
+    last_sequence: i32,
     pub(crate) base_offset: Offset,
+    pub(crate) last_offset: Offset,
+    pub(crate) index: LogIndex,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Producer {
-    epoch: i16,
-    last_index: LogIndex,
-    batches: VecDeque<Known>,
-}
-
-#[derive(Clone, Debug)]
-struct InFlight {
-    epoch: i16,
-    index: LogIndex,
-    batch: Known,
-}
-
-/// What is to be done with a producer's batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Append it.
-    Fresh,
-    /// It stands in the log and is committed: these are its offsets.
-    Duplicate { base_offset: Offset },
-    /// It was proposed by this leader as the entry `index`; its fate is this one's.
-    InFlight { base_offset: Offset, index: LogIndex },
-    /// It can't be appended.
-    Refused(ErrorCode, String),
-}
-
-/// The table and its overlay.
+/// One producer: its epoch, and its last batches in order.
 ///
-/// Invariants: at most `max` producers, the one whose last batch is oldest goes first; at most
-/// [`PRODUCER_WINDOW_BATCHES`] batches of each, by rising sequence.
-#[derive(Debug)]
-pub(crate) struct Producers {
-    table: BTreeMap<ProducerId, Producer>,
-    /// The same producers by the index of their last batch.
-    by_age: BTreeMap<LogIndex, ProducerId>,
-    overlay: BTreeMap<ProducerId, VecDeque<InFlight>>,
-    max: usize,
+/// Invariant: 1 to [`PRODUCER_WINDOW_BATCHES`] batches, indexes and offsets rising.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Producer {
+    epoch: i16,
+    batches: VecDeque<KnownBatch>,
 }
 
-impl Producers {
-    pub(crate) fn new(max: usize) -> Producers {
-        Producers { table: BTreeMap::new(), by_age: BTreeMap::new(), overlay: BTreeMap::new(), max }
-    }
+/// What to do with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It is the next one.
+    Append,
+    /// It was appended before.
+    Duplicate(KnownBatch),
+}
 
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
+/// Why a batch can't be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SequenceError {
+    #[error("sequence {expected} is due, the batch begins with {found}; batches before it are missing, or it is older than the last {PRODUCER_WINDOW_BATCHES}")]
+    OutOfOrder { expected: i32, found: i32 },
+    #[error("a newer instance of this producer has epoch {current}, the batch has {found}; close this producer")]
+    Epoch { current: i16, found: i16 },
+    #[error("the partition does not remember this producer, and the batch begins with sequence {found}; take a new epoch and begin with 0")]
+    Unknown { found: i32 },
+}
 
-    /// What to do with a batch of `count` records.
-    pub(crate) fn judge(&self, sequence: ProducerSequence, count: u32) -> Verdict {
-        let (first, last) = (sequence.base_sequence, last_sequence(sequence.base_sequence, count));
-        let in_flight = self.overlay.get(&sequence.id);
-        let table = self.table.get(&sequence.id);
-        let newest = in_flight.and_then(VecDeque::back);
-        let epoch = newest.map(|f| f.epoch).or(table.map(|p| p.epoch));
-        let Some(epoch) = epoch else {
-            return match first {
-                0 => Verdict::Fresh,
-                _ => Verdict::Refused(
-                    ErrorCode::UnknownProducerId,
-                    format!("producer {} isn't known here (any more): begin again with sequence 0", sequence.id),
-                ),
-            };
-        };
-        if sequence.epoch < epoch {
-            let text = format!("producer {} has epoch {epoch} by now; this batch is of epoch {}", sequence.id, sequence.epoch);
-            return Verdict::Refused(ErrorCode::InvalidProducerEpoch, text);
-        }
-        if sequence.epoch > epoch {
-            return match first {
-                0 => Verdict::Fresh,
-                _ => out_of_order(sequence, 0),
-            };
-        }
-        let same = |known: &Known| known.first == first && known.last == last;
-        if let Some(found) = in_flight.into_iter().flatten().find(|f| f.epoch == epoch && same(&f.batch)) {
-            return Verdict::InFlight { base_offset: found.batch.base_offset, index: found.index };
-        }
-        let applied = table.filter(|p| p.epoch == epoch);
-        if let Some(found) = applied.and_then(|p| p.batches.iter().find(|b| same(b))) {
-            return Verdict::Duplicate { base_offset: found.base_offset };
-        }
-        let before = newest.filter(|f| f.epoch == epoch).map(|f| f.batch.last);
-        let before = before.or_else(|| applied.and_then(|p| p.batches.back()).map(|b| b.last));
-        let expected = before.map_or(0, |last| ProducerSequence::advance(last, 1));
-        if first == expected { Verdict::Fresh } else { out_of_order(sequence, expected) }
+/// Decides on a batch of `count` records, given what is known of its producer.
+fn decide(known: Option<&Producer>, batch: ProducerSequence, count: u32) -> Result<Decision, SequenceError> {
+    let found = batch.base_sequence;
+    let Some(producer) = known else {
+        return if found == 0 { Ok(Decision::Append) } else { Err(SequenceError::Unknown { found }) };
+    };
+    if batch.epoch < producer.epoch {
+        return Err(SequenceError::Epoch { current: producer.epoch, found: batch.epoch });
     }
-
-    /// A leader proposed the batch as the entry `index`.
-    pub(crate) fn propose(&mut self, sequence: ProducerSequence, count: u32, base_offset: Offset, index: LogIndex) {
-        let (first, last) = (sequence.base_sequence, last_sequence(sequence.base_sequence, count));
-        let batch = Known { first, last, base_offset };
-        self.overlay.entry(sequence.id).or_default().push_back(InFlight { epoch: sequence.epoch, index, batch });
+    if batch.epoch > producer.epoch {
+        return if found == 0 { Ok(Decision::Append) } else { Err(SequenceError::OutOfOrder { expected: 0, found }) };
     }
-
-    /// The proposals from `index` on were not taken after all.
-    pub(crate) fn retract(&mut self, from: LogIndex) {
-        self.overlay.retain(|_, in_flight| {
-            in_flight.retain(|f| f.index < from);
-            !in_flight.is_empty()
-        });
+    let last = last_sequence(found, count);
+    let same = |known: &&KnownBatch| known.first_sequence == found && known.last_sequence == last;
+    if let Some(original) = producer.batches.iter().rev().find(same) {
+        return Ok(Decision::Duplicate(*original));
     }
-
-    /// Leadership is gone: what was proposed is the log's business now.
-    pub(crate) fn drop_overlay(&mut self) {
-        self.overlay.clear();
-    }
-
-    /// The entry `index` with this batch is applied.
-    pub(crate) fn apply(&mut self, sequence: ProducerSequence, count: u32, base_offset: Offset, index: LogIndex) {
-        if let Some(in_flight) = self.overlay.get_mut(&sequence.id) {
-            in_flight.retain(|f| f.index > index);
-            if in_flight.is_empty() {
-                self.overlay.remove(&sequence.id);
-            }
-        }
-        let fresh = || Producer { epoch: sequence.epoch, last_index: index, batches: VecDeque::new() };
-        let producer = self.table.entry(sequence.id).or_insert_with(fresh);
-        self.by_age.remove(&producer.last_index);
-        if producer.epoch != sequence.epoch {
-            *producer = fresh();
-        }
-        producer.last_index = index;
-        let last = last_sequence(sequence.base_sequence, count);
-        producer.batches.push_back(Known { first: sequence.base_sequence, last, base_offset });
-        if producer.batches.len() > PRODUCER_WINDOW_BATCHES {
-            producer.batches.pop_front();
-        }
-        self.by_age.insert(index, sequence.id);
-        while self.table.len() > self.max {
-            let Some((_, oldest)) = self.by_age.pop_first() else { break };
-            self.table.remove(&oldest);
-        }
-    }
-
-    /// The table's bytes.
-    pub(crate) fn encode(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(16 + self.table.len() * 64);
-        bytes.extend(VERSION.to_le_bytes());
-        bytes.extend((self.table.len() as u32).to_le_bytes());
-        for (id, producer) in &self.table {
-            bytes.extend(id.0.to_le_bytes());
-            bytes.extend(producer.epoch.to_le_bytes());
-            bytes.extend(producer.last_index.0.to_le_bytes());
-            bytes.push(producer.batches.len() as u8);
-            for batch in &producer.batches {
-                bytes.extend(batch.first.to_le_bytes());
-                bytes.extend(batch.last.to_le_bytes());
-                bytes.extend(batch.base_offset.0.to_le_bytes());
-            }
-        }
-        let crc = crc32c::crc32c(&bytes);
-        bytes.extend(crc.to_le_bytes());
-        Bytes::from(bytes)
-    }
-
-    /// Reads a table; the overlay is empty.
-    ///
-    /// # Errors
-    /// What is wrong with the bytes.
-    pub(crate) fn decode(bytes: &[u8], max: usize) -> Result<Producers, String> {
-        let (body, crc) = bytes.split_last_chunk::<4>().ok_or("too short")?;
-        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
-            return Err("the checksum doesn't match".to_owned());
-        }
-        let mut rest = body;
-        let version = u16::from_le_bytes(take(&mut rest)?);
-        if version != VERSION {
-            return Err(format!("version {version} isn't known"));
-        }
-        let mut producers = Producers::new(max);
-        for _ in 0..u32::from_le_bytes(take(&mut rest)?) {
-            let id = ProducerId(i64::from_le_bytes(take(&mut rest)?));
-            let epoch = i16::from_le_bytes(take(&mut rest)?);
-            let last_index = LogIndex(u64::from_le_bytes(take(&mut rest)?));
-            let [count] = take(&mut rest)?;
-            let mut batches = VecDeque::new();
-            for _ in 0..count {
-                let (first, last) = (i32::from_le_bytes(take(&mut rest)?), i32::from_le_bytes(take(&mut rest)?));
-                batches.push_back(Known { first, last, base_offset: Offset(u64::from_le_bytes(take(&mut rest)?)) });
-            }
-            producers.by_age.insert(last_index, id);
-            producers.table.insert(id, Producer { epoch, last_index, batches });
-        }
-        if !rest.is_empty() || producers.by_age.len() != producers.table.len() {
-            return Err("the count of producers is wrong".to_owned());
-        }
-        Ok(producers)
-    }
+    let expected = producer.batches.back().map_or(0, |newest| ProducerSequence::advance(newest.last_sequence, 1));
+    if found == expected { Ok(Decision::Append) } else { Err(SequenceError::OutOfOrder { expected, found }) }
 }
 
 fn last_sequence(first: i32, count: u32) -> i32 {
     ProducerSequence::advance(first, count.saturating_sub(1))
 }
 
-fn out_of_order(sequence: ProducerSequence, expected: i32) -> Verdict {
-    let text = format!(
-        "producer {} sent sequence {} where {expected} is due: a batch before it is missing",
-        sequence.id, sequence.base_sequence
-    );
-    Verdict::Refused(ErrorCode::OutOfOrderSequence, text)
+impl Producer {
+    /// What is known after a batch at `base_offset`, entry `index`, is appended.
+    fn with(known: Option<&Producer>, batch: ProducerSequence, count: u32, base_offset: Offset, index: LogIndex) -> Producer {
+        let mut producer = match known {
+            Some(producer) if producer.epoch == batch.epoch => producer.clone(),
+            _ => Producer { epoch: batch.epoch, batches: VecDeque::with_capacity(PRODUCER_WINDOW_BATCHES) },
+        };
+        if producer.batches.len() == PRODUCER_WINDOW_BATCHES {
+            producer.batches.pop_front();
+        }
+        producer.batches.push_back(KnownBatch {
+            first_sequence: batch.base_sequence,
+            last_sequence: last_sequence(batch.base_sequence, count),
+            base_offset,
+            last_offset: base_offset.plus(u64::from(count.saturating_sub(1))),
+            index,
+        });
+        producer
+    }
+
+    fn last_index(&self) -> LogIndex {
+        self.batches.back().map_or(LogIndex::ZERO, |batch| batch.index)
+    }
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], String> {
-    let (head, rest) = bytes.split_first_chunk::<N>().ok_or("it ends too early")?;
-    *bytes = rest;
-    Ok(*head)
+/// The table that follows from the log up to one index.
+///
+/// Invariant: `by_age` names each producer once, under the index of its last batch; at most `max` producers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProducerTable {
+    max: usize,
+    producers: BTreeMap<ProducerId, Producer>,
+    by_age: BTreeMap<LogIndex, ProducerId>,
+}
+
+/// Why bytes are not a producer table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TableError {
+    #[error("{0}")]
+    Encoding(String),
+    #[error("version {0} is not known")]
+    Version(u32),
+    #[error("producer {0} is not valid")]
+    Producer(i64),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TableProto {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(message, repeated, tag = "2")]
+    producers: Vec<ProducerProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ProducerProto {
+    #[prost(int64, tag = "1")]
+    id: i64,
+    #[prost(int32, tag = "2")]
+    epoch: i32,
+    #[prost(message, repeated, tag = "3")]
+    batches: Vec<BatchProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct BatchProto {
+    #[prost(int32, tag = "1")]
+    first_sequence: i32,
+    #[prost(uint32, tag = "2")]
+    count: u32,
+    #[prost(uint64, tag = "3")]
+    base_offset: u64,
+    #[prost(uint64, tag = "4")]
+    index: u64,
+}
+
+impl ProducerTable {
+    pub(crate) fn new(max: usize) -> ProducerTable {
+        ProducerTable { max, producers: BTreeMap::new(), by_age: BTreeMap::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.producers.len()
+    }
+
+    pub(crate) fn set_max(&mut self, max: usize) {
+        self.max = max;
+        self.forget_oldest();
+    }
+
+    /// A committed batch at entry `index`.
+    pub(crate) fn apply(&mut self, header: &BatchHeader, index: LogIndex) {
+        let Some(batch) = header.producer() else { return };
+        let known = self.producers.get(&batch.id);
+        if let Some(known) = known {
+            self.by_age.remove(&known.last_index());
+        }
+        let producer = Producer::with(known, batch, header.record_count, header.base_offset, index);
+        self.producers.insert(batch.id, producer);
+        self.by_age.insert(index, batch.id);
+        self.forget_oldest();
+    }
+
+    fn forget_oldest(&mut self) {
+        while self.producers.len() > self.max {
+            let Some((_, oldest)) = self.by_age.pop_first() else { break };
+            self.producers.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Bytes {
+        let batch = |known: &KnownBatch| BatchProto {
+            first_sequence: known.first_sequence,
+            count: known.last_offset.since(known.base_offset) as u32 + 1,
+            base_offset: known.base_offset.0,
+            index: known.index.0,
+        };
+        let producers = self.producers.iter().map(|(id, producer)| ProducerProto {
+            id: id.0,
+            epoch: i32::from(producer.epoch),
+            batches: producer.batches.iter().map(batch).collect(),
+        });
+        Bytes::from(TableProto { version: TABLE_VERSION, producers: producers.collect() }.encode_to_vec())
+    }
+
+    /// Reads what [`ProducerTable::encode`] wrote; checks all that the types promise.
+    pub(crate) fn decode(bytes: &[u8], max: usize) -> Result<ProducerTable, TableError> {
+        let proto = TableProto::decode(bytes).map_err(|error| TableError::Encoding(error.to_string()))?;
+        if proto.version != TABLE_VERSION {
+            return Err(TableError::Version(proto.version));
+        }
+        let mut table = ProducerTable::new(max);
+        for encoded in proto.producers {
+            let id = encoded.id;
+            let producer = decode_producer(encoded).ok_or(TableError::Producer(id))?;
+            let age = table.by_age.insert(producer.last_index(), ProducerId(id));
+            if age.is_some() || table.producers.insert(ProducerId(id), producer).is_some() {
+                return Err(TableError::Producer(id));
+            }
+        }
+        table.forget_oldest();
+        Ok(table)
+    }
+}
+
+fn decode_producer(proto: ProducerProto) -> Option<Producer> {
+    let epoch = i16::try_from(proto.epoch).ok().filter(|epoch| *epoch >= 0 && proto.id >= 0)?;
+    let mut batches: VecDeque<KnownBatch> = VecDeque::new();
+    for batch in proto.batches {
+        let last_offset = batch.base_offset.checked_add(u64::from(batch.count.checked_sub(1)?))?;
+        let known = KnownBatch {
+            first_sequence: batch.first_sequence,
+            last_sequence: last_sequence(batch.first_sequence, batch.count),
+            base_offset: Offset(batch.base_offset),
+            last_offset: Offset(last_offset),
+            index: LogIndex(batch.index),
+        };
+        let rises = batches.back().is_none_or(|last| last.index < known.index && last.last_offset < known.base_offset);
+        if batch.first_sequence < 0 || last_offset > Offset::MAX.0 || !rises {
+            return None;
+        }
+        batches.push_back(known);
+    }
+    (1..=PRODUCER_WINDOW_BATCHES).contains(&batches.len()).then_some(Producer { epoch, batches })
+}
+
+/// Table and overlay of one replica.
+pub(crate) struct Producers {
+    table: ProducerTable,
+    overlay: BTreeMap<ProducerId, Producer>,
+    /// What the overlay had before each change since the last [`Producers::keep`].
+    undo: Vec<(ProducerId, Option<Producer>)>,
+}
+
+impl Producers {
+    pub(crate) fn new(table: ProducerTable) -> Producers {
+        Producers { table, overlay: BTreeMap::new(), undo: Vec::new() }
+    }
+
+    pub(crate) fn table(&self) -> &ProducerTable {
+        &self.table
+    }
+
+    fn known(&self, id: ProducerId) -> Option<&Producer> {
+        self.overlay.get(&id).or_else(|| self.table.producers.get(&id))
+    }
+
+    /// A leader decides on a batch, and notes it in the overlay if it is to be appended as entry `index`.
+    pub(crate) fn admit(
+        &mut self,
+        batch: ProducerSequence,
+        count: u32,
+        base_offset: Offset,
+        index: LogIndex,
+    ) -> Result<Decision, SequenceError> {
+        let known = self.known(batch.id);
+        let decision = decide(known, batch, count)?;
+        if decision == Decision::Append {
+            let producer = Producer::with(known, batch, count, base_offset, index);
+            let before = self.overlay.insert(batch.id, producer);
+            self.undo.push((batch.id, before));
+        }
+        Ok(decision)
+    }
+
+    /// How many changes can be undone: a mark for [`Producers::undo_to`].
+    pub(crate) fn mark(&self) -> usize {
+        self.undo.len()
+    }
+
+    /// The overlay is as it was at `mark`.
+    pub(crate) fn undo_to(&mut self, mark: usize) {
+        while self.undo.len() > mark {
+            match self.undo.pop() {
+                Some((id, Some(before))) => drop(self.overlay.insert(id, before)),
+                Some((id, None)) => drop(self.overlay.remove(&id)),
+                None => break,
+            }
+        }
+    }
+
+    /// The changes stay.
+    pub(crate) fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    /// A committed batch at entry `index`.
+    pub(crate) fn apply(&mut self, header: &BatchHeader, index: LogIndex) {
+        self.table.apply(header, index);
+        let Some(batch) = header.producer() else { return };
+        if self.overlay.get(&batch.id).is_some_and(|producer| producer.last_index() <= index) {
+            self.overlay.remove(&batch.id);
+        }
+    }
+
+    /// Leadership is lost: nothing is in flight any more.
+    pub(crate) fn drop_overlay(&mut self) {
+        self.overlay.clear();
+        self.undo.clear();
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn sequence(id: i64, epoch: i16, base_sequence: i32) -> ProducerSequence {
-        ProducerSequence { id: ProducerId(id), epoch, base_sequence }
-    }
-
-    #[test]
-    fn a_retry_is_known_in_flight_and_after() {
-        let mut producers = Producers::new(10);
-        let first = sequence(1, 0, 0);
-        assert_eq!(producers.judge(first, 3), Verdict::Fresh);
-        producers.propose(first, 3, Offset(10), LogIndex(5));
-        assert_eq!(producers.judge(first, 3), Verdict::InFlight { base_offset: Offset(10), index: LogIndex(5) });
-        assert_eq!(producers.judge(sequence(1, 0, 3), 1), Verdict::Fresh, "the next one follows what is in flight");
-        producers.apply(first, 3, Offset(10), LogIndex(5));
-        assert_eq!(producers.judge(first, 3), Verdict::Duplicate { base_offset: Offset(10) });
-        assert!(matches!(producers.judge(sequence(1, 0, 4), 1), Verdict::Refused(ErrorCode::OutOfOrderSequence, _)));
-    }
-
-    #[test]
-    fn epochs_fence() {
-        let mut producers = Producers::new(10);
-        producers.apply(sequence(1, 2, 0), 1, Offset(0), LogIndex(1));
-        assert!(matches!(producers.judge(sequence(1, 1, 1), 1), Verdict::Refused(ErrorCode::InvalidProducerEpoch, _)));
-        assert!(matches!(producers.judge(sequence(1, 3, 1), 1), Verdict::Refused(ErrorCode::OutOfOrderSequence, _)));
-        assert_eq!(producers.judge(sequence(1, 3, 0), 1), Verdict::Fresh);
-        assert!(matches!(producers.judge(sequence(9, 0, 7), 1), Verdict::Refused(ErrorCode::UnknownProducerId, _)));
-    }
-
-    #[test]
-    fn sequences_wrap() {
-        let mut producers = Producers::new(10);
-        producers.apply(sequence(1, 0, i32::MAX - 1), 2, Offset(0), LogIndex(1));
-        assert_eq!(producers.judge(sequence(1, 0, 0), 1), Verdict::Fresh);
-    }
-
-    #[test]
-    fn a_retraction_forgets_the_overlay_alone() {
-        let mut producers = Producers::new(10);
-        producers.propose(sequence(1, 0, 0), 1, Offset(0), LogIndex(1));
-        producers.propose(sequence(1, 0, 1), 1, Offset(1), LogIndex(2));
-        producers.retract(LogIndex(2));
-        assert_eq!(producers.judge(sequence(1, 0, 1), 1), Verdict::Fresh);
-        producers.drop_overlay();
-        assert_eq!(producers.judge(sequence(1, 0, 0), 1), Verdict::Fresh);
-    }
-
-    proptest! {
-        #[test]
-        fn the_table_survives_its_bytes(
-            batches in proptest::collection::vec((0i64..20, 0i16..3, 0i32..100, 1u32..10), 0..200)
-        ) {
-            let mut producers = Producers::new(8);
-            for (index, (id, epoch, first, count)) in (1u64..).zip(batches) {
-                producers.apply(sequence(id, epoch, first), count, Offset(index * 10), LogIndex(index));
-                prop_assert!(producers.len() <= 8);
-            }
-            let bytes = producers.encode();
-            let again = Producers::decode(&bytes, 8).expect("own bytes");
-            prop_assert_eq!(&again.table, &producers.table);
-            prop_assert_eq!(&again.by_age, &producers.by_age);
-            prop_assert_eq!(again.encode(), bytes);
-        }
-
-        #[test]
-        fn damaged_bytes_are_refused(flip in any::<proptest::sample::Index>()) {
-            let mut producers = Producers::new(8);
-            producers.apply(sequence(1, 0, 0), 1, Offset(0), LogIndex(1));
-            let mut bytes = producers.encode().to_vec();
-            let bit = flip.index(bytes.len() * 8);
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(Producers::decode(&bytes, 8).is_err());
-        }
-    }
-}
+#[path = "producers_tests.rs"]
+mod tests;

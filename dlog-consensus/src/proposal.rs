@@ -1,104 +1,134 @@
-//! Requests that wait for their entries: released in order, each once; failed when leadership is lost.
-//!
-//! They are keyed by the index of their last entry within the leader's own term: all of them are of the current term, because
-//! losing the term fails them all.
+//! Requests that wait for their entries: released in the order in which they came, once their acks are met.
 
 use crate::input::Acks;
-use crate::output::{Appended, Output, Reply};
-use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
-use dlog_core::{LogIndex, NodeId, ReplicaId, RequestId};
+use crate::output::{Output, Reply};
+use dlog_core::error::ErrorDetail;
+use dlog_core::{LogIndex, RequestId, Term};
 use std::collections::VecDeque;
 
-/// What a waiting request is told when its time has come.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Appended(Vec<Appended>),
-    Command,
-}
-
-/// A request that waits.
+/// A request whose entries are in the log of this leader.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) request: RequestId,
-    /// The entry whose fate decides.
-    pub(crate) index: LogIndex,
     pub(crate) acks: Acks,
-    pub(crate) answer: Answer,
+    /// The last entry that the request waits for; of a duplicate: the original's.
+    pub(crate) index: LogIndex,
+    /// The term in which it waits. In one term an index names one entry.
+    pub(crate) term: Term,
+    pub(crate) reply: Reply,
 }
 
-/// How far things are, for each kind of ack.
-#[derive(Clone, Copy, Debug)]
+/// How far entries are, for each kind of ack.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reached {
-    pub(crate) committed: LogIndex,
-    pub(crate) persisted: LogIndex,
-    /// Durable on every replica in sync.
-    pub(crate) everywhere: LogIndex,
+    /// Durable on a majority.
+    pub(crate) quorum: LogIndex,
+    /// Durable here.
+    pub(crate) leader: LogIndex,
+    /// Durable on a majority and on every replica in sync.
+    pub(crate) all: LogIndex,
 }
 
-/// The queue.
+/// The requests of one leader in one term.
 ///
-/// Invariant: in the order of the requests; a weaker ack waits behind a stronger one, so acks keep order.
+/// Invariant: all of them are of the same term.
 #[derive(Debug, Default)]
-pub(crate) struct Proposals {
-    waiting: VecDeque<Pending>,
+pub(crate) struct PendingQueue {
+    queue: VecDeque<Pending>,
 }
 
-impl Proposals {
+impl PendingQueue {
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.queue.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.queue.is_empty()
     }
 
     pub(crate) fn push(&mut self, pending: Pending) {
-        self.waiting.push_back(pending);
+        debug_assert!(self.queue.back().is_none_or(|last| last.term == pending.term), "one term at a time");
+        self.queue.push_back(pending);
     }
 
-    /// Whether any request asks for all replicas.
-    pub(crate) fn wants_all(&self) -> bool {
-        self.waiting.front().is_some_and(|p| p.acks == Acks::All)
-    }
-
-    /// Answers every request whose time has come.
-    pub(crate) fn release(&mut self, reached: Reached, out: &mut Vec<Output>) {
-        while let Some(front) = self.waiting.front() {
-            let done = match front.acks {
-                Acks::Quorum => reached.committed,
-                Acks::Leader => reached.persisted.max(reached.committed),
-                Acks::All => reached.committed.min(reached.everywhere),
+    /// Replies to those at the front whose acks are met. A weaker ack waits behind a stronger one.
+    pub(crate) fn release(&mut self, term: Term, reached: Reached, out: &mut Vec<Output>) {
+        while let Some(front) = self.queue.front() {
+            assert_eq!(front.term, term, "requests end with the term of their leader");
+            let enough = match front.acks {
+                Acks::Quorum => reached.quorum,
+                Acks::Leader => reached.leader,
+                Acks::All => reached.all,
             };
-            if front.index > done {
-                return;
+            if front.index > enough {
+                break;
             }
-            let Some(pending) = self.waiting.pop_front() else { return };
-            let reply = match pending.answer {
-                Answer::Appended(batches) => Reply::Appended(batches),
-                Answer::Command => Reply::Command { index: pending.index },
-            };
-            out.push(Output::Reply { request: pending.request, result: Ok(reply) });
+            if let Some(done) = self.queue.pop_front() {
+                out.push(Output::Reply { request: done.request, result: Ok(done.reply) });
+            }
         }
     }
 
-    /// Leadership is lost: the entries may survive it or not.
-    pub(crate) fn fail_all(&mut self, leader: Option<ReplicaId>, out: &mut Vec<Output>) {
-        for pending in self.waiting.drain(..) {
-            let error = not_leader(leader, Outcome::Unknown);
-            out.push(Output::Reply { request: pending.request, result: Err(error) });
+    /// Leadership is lost: every request fails. Their entries may survive.
+    pub(crate) fn fail_all(&mut self, error: &ErrorDetail, out: &mut Vec<Output>) {
+        for pending in self.queue.drain(..) {
+            out.push(Output::Reply { request: pending.request, result: Err(error.clone()) });
         }
     }
 }
 
-/// Another replica leads, or none.
-pub(crate) fn not_leader(leader: Option<ReplicaId>, outcome: Outcome) -> ErrorDetail {
-    let node: Option<NodeId> = leader.map(ReplicaId::node);
-    let text = match (outcome, node) {
-        (Outcome::Unknown, _) => "leadership was lost before the batch was committed; it may survive or not".to_owned(),
-        (_, Some(node)) => format!("node {node} leads this partition"),
-        (_, None) => "this replica doesn't lead the partition, and knows no leader".to_owned(),
-    };
-    let stage = if outcome == Outcome::Unknown { Stage::Replication } else { Stage::Admission };
-    let error = ErrorDetail::new(ErrorCode::NotLeader, stage, outcome, text).with_leader(node, None);
-    if node.is_none() { error.with_retry_after_ms(20) } else { error }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dlog_core::error::{ErrorCode, Outcome, Stage};
+
+    fn pending(request: u64, acks: Acks, index: u64) -> Pending {
+        let reply = Reply::Command { index: LogIndex(index) };
+        Pending { request: RequestId(request), acks, index: LogIndex(index), term: Term(1), reply }
+    }
+
+    fn released(queue: &mut PendingQueue, quorum: u64, leader: u64, all: u64) -> Vec<u64> {
+        let reached = Reached { quorum: LogIndex(quorum), leader: LogIndex(leader), all: LogIndex(all) };
+        let mut out = Vec::new();
+        queue.release(Term(1), reached, &mut out);
+        out.iter()
+            .map(|output| match output {
+                Output::Reply { request, result: Ok(_) } => request.0,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_weaker_ack_waits_behind_a_stronger_one() {
+        let mut queue = PendingQueue::default();
+        queue.push(pending(1, Acks::All, 1));
+        queue.push(pending(2, Acks::Quorum, 2));
+        queue.push(pending(3, Acks::Leader, 3));
+        assert_eq!(released(&mut queue, 2, 3, 0), []);
+        assert_eq!(released(&mut queue, 2, 3, 1), [1, 2, 3]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn each_ack_needs_its_own() {
+        for (acks, reached) in [(Acks::Quorum, (5, 0, 0)), (Acks::Leader, (0, 5, 0)), (Acks::All, (0, 0, 5))] {
+            let mut queue = PendingQueue::default();
+            queue.push(pending(1, acks, 5));
+            assert_eq!(released(&mut queue, 4, 4, 4), []);
+            assert_eq!(released(&mut queue, reached.0, reached.1, reached.2), [1]);
+        }
+    }
+
+    #[test]
+    fn all_fail_with_leadership() {
+        let mut queue = PendingQueue::default();
+        queue.push(pending(1, Acks::Quorum, 1));
+        queue.push(pending(2, Acks::Quorum, 2));
+        let mut out = Vec::new();
+        queue.fail_all(&ErrorDetail::unknown(ErrorCode::NotLeader, Stage::Replication, "lost"), &mut out);
+        let unknown = |output: &Output| matches!(output, Output::Reply { result: Err(e), .. } if e.outcome == Outcome::Unknown);
+        assert!(out.len() == 2 && out.iter().all(unknown));
+        assert_eq!(queue.len(), 0);
+    }
 }

@@ -1,143 +1,317 @@
-//! The only place that touches `Ready` and the crate's `advance_*`: order lives here.
+//! The driver of `raft::RawNode`: the only place that touches `Ready`, `LightReady` and `advance_*`.
 //!
-//! For each ready, in this order: frames enter the view (the crate reads them back through its storage), the write is said,
-//! messages leave or are held, committed entries are applied. A follower's messages wait for everything written before them;
-//! a leader's wait only for the hard state of its term, since followers may have its entries before its own disk does.
+//! After every call into the crate its `Ready` is drained at once, so between two inputs the [`LogView`](crate::log_view::LogView)
+//! is the crate's log. A `Ready` becomes at most one write. What may leave before that write is durable:
+//!
+//! * a leader's messages, if no hard state is still waiting for the disk: then its current term and vote are durable, and no
+//!   later life of this replica can lead the same term again with other entries;
+//! * nothing else: a follower's and a candidate's messages wait for every write made before them.
+//!
+//! The crate is told of durable writes in their order (`on_persist_ready`); it counts a leader's own entries only then.
 
+use crate::election::ElectionTimer;
+use crate::error::LoadError;
+use crate::log_view::LogView;
+use crate::membership::Membership;
 use crate::message::{PeerMessage, kind_of};
-use crate::output::Output;
-use crate::replica::Replica;
+use crate::options::ReplicaOptions;
+use crate::output::{FetchId, Output, WriteId};
+use crate::raft_storage::RaftStorage;
+use bytes::Bytes;
 use dlog_core::batch::BatchHeader;
-use dlog_core::write::{ReplicaWrite, WriteOp};
-use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, Term};
+use dlog_core::write::{Create, LogPoint, ReplicaWrite, RestoredReplica, WriteOp};
+use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, ReplicaId, Term};
 use raft::eraftpb::{Entry, HardState, Message};
+use raft::{Raft, RawNode, StateRole};
+use std::collections::VecDeque;
 
-/// Takes everything out of the crate that it has to say.
-pub(crate) fn drain(replica: &mut Replica, now: MonotonicTime, out: &mut Vec<Output>) {
-    replica.election.settle(&mut replica.raw.raft);
-    while !replica.fatal && replica.raw.has_ready() {
-        one(replica, now, out);
-        replica.election.settle(&mut replica.raw.raft);
-    }
-    say_commit(replica, out);
+/// Messages that wait for one write at most; more are dropped, as the network may do. Bounds what a stuck disk costs.
+const HELD_MESSAGES_MAX: usize = 1024;
+
+/// A write that isn't durable yet.
+struct Outstanding {
+    id: WriteId,
+    /// The last `Ready` that is durable with it.
+    ready: u64,
+    hard_state: bool,
+    /// Frames from here on were cut by it.
+    cut: Option<LogIndex>,
+    since: MonotonicTime,
+    messages: Vec<PeerMessage>,
 }
 
-fn one(replica: &mut Replica, now: MonotonicTime, out: &mut Vec<Output>) {
-    let mut ready = replica.raw.ready();
-    let number = ready.number();
-    let mut ops = Vec::new();
-    let hard_state = ready.hs().and_then(|hs| take_hard_state(replica, hs));
-    ops.extend(hard_state);
-    let has_hard_state = !ops.is_empty();
-    let cut = take_entries(replica, ready.take_entries(), &mut ops);
-    let early = ready.take_messages();
-    let held = ready.take_persisted_messages();
-    let read_states = ready.take_read_states();
-    let committed = ready.take_committed_entries();
-    replica.raw.advance_append_async(ready);
+/// What a drain found, for the replica to act on.
+#[derive(Default)]
+pub(crate) struct Drained {
+    /// Entries that are committed and durable here, in order.
+    pub(crate) committed: Vec<Frame>,
+    /// Reads that were confirmed: context and index.
+    pub(crate) reads: Vec<(Bytes, LogIndex)>,
+}
 
-    if ops.is_empty() {
-        if !replica.writes.attach_number(number) {
-            replica.raw.on_persist_ready(number);
+/// The raft crate's node with its writes and messages.
+///
+/// Invariants: write ids rise; `outstanding` holds every write with operations that isn't durable, in order.
+pub(crate) struct Driver {
+    raw: RawNode<RaftStorage>,
+    election: ElectionTimer,
+    replica: ReplicaId,
+    log: LogId,
+    /// Term and vote as last written.
+    hard_state: (u64, u64),
+    last_write: u64,
+    noted_commit: u64,
+    outstanding: VecDeque<Outstanding>,
+}
+
+impl Driver {
+    /// Starts the crate on a restored log. Whatever could panic it was checked by the loader.
+    pub(crate) fn load(
+        restored: &RestoredReplica,
+        membership: &Membership,
+        view: LogView,
+        options: &ReplicaOptions,
+        commit: LogIndex,
+        seed: u64,
+    ) -> Result<Driver, LoadError> {
+        let (replica, log) = (restored.replica, restored.log);
+        let mut state = HardState::default();
+        state.term = restored.term.0;
+        state.vote = restored.vote.map_or(0, |vote| vote.0);
+        state.commit = commit.0;
+        let config = options.raft_config(log, replica, commit.0)?;
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let storage = RaftStorage::new(view, state, membership.clone());
+        let mut raw = RawNode::new(&config, storage, &logger)
+            .map_err(|error| LoadError::Options { replica, reason: error.to_string() })?;
+        let mut election = ElectionTimer::new(seed, options.election_ticks);
+        election.settle(&mut raw.raft);
+        let hard_state = (raw.raft.term, raw.raft.vote);
+        // What storage gave may lie below the commit index that others told: it is noted with the next tick.
+        let noted_commit = restored.commit.0;
+        Ok(Driver { raw, election, replica, log, hard_state, last_write: 0, noted_commit, outstanding: VecDeque::new() })
+    }
+
+    pub(crate) fn raft(&self) -> &Raft<RaftStorage> {
+        &self.raw.raft
+    }
+
+    pub(crate) fn storage(&self) -> &RaftStorage {
+        self.raw.store()
+    }
+
+    pub(crate) fn storage_mut(&mut self) -> &mut RaftStorage {
+        self.raw.mut_store()
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    pub(crate) fn commit(&self) -> LogIndex {
+        LogIndex(self.raw.raft.raft_log.committed)
+    }
+
+    pub(crate) fn persisted(&self) -> LogIndex {
+        LogIndex(self.raw.raft.raft_log.persisted)
+    }
+
+    /// Whether a write of this replica waits for the disk.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
+    /// Since when the oldest write waits.
+    pub(crate) fn writing_since(&self) -> Option<MonotonicTime> {
+        self.outstanding.front().map(|write| write.since)
+    }
+
+    /// Calls the crate. Its `Ready` must be drained before the next input.
+    pub(crate) fn call<R>(&mut self, call: impl FnOnce(&mut RawNode<RaftStorage>) -> R) -> R {
+        let result = call(&mut self.raw);
+        self.election.settle(&mut self.raw.raft);
+        result
+    }
+
+    /// Feeds read frames to the peers that waited for them.
+    pub(crate) fn entries_read(&mut self, fetch: FetchId, frames: Vec<Frame>) -> bool {
+        let Some(contexts) = self.storage_mut().begin_fetched(fetch, frames) else { return false };
+        for context in contexts {
+            self.call(|raw| raw.on_entries_fetched(context));
         }
-    } else {
-        let id = replica.writes.next_id();
-        replica.writes.push(id, number, has_hard_state, cut, now);
-        out.push(Output::Write { id, write: write(replica, ops) });
+        self.storage_mut().end_fetched();
+        true
     }
-    let log = replica.log;
-    let early = replica.writes.hold_behind_hard_state(convert(log, early));
-    let held = replica.writes.hold_behind_all(convert(log, held));
-    out.extend(early.into_iter().chain(held).map(|message| Output::Send { message }));
-    replica.on_read_states(read_states, out);
-    apply(replica, &committed, out);
-}
 
-fn convert(log: LogId, messages: Vec<Message>) -> Vec<PeerMessage> {
-    messages.into_iter().filter_map(|message| PeerMessage::from_raft(log, message)).collect()
-}
-
-/// A write with the commit index known now: no record of a replica goes without it.
-fn write(replica: &mut Replica, ops: Vec<WriteOp>) -> ReplicaWrite {
-    let commit = replica.committed();
-    replica.commit_said = commit;
-    ReplicaWrite { replica: replica.replica, log: replica.log, commit, ops }
-}
-
-/// A commit index alone needs no sync, but must not be forgotten.
-fn say_commit(replica: &mut Replica, out: &mut Vec<Output>) {
-    if replica.committed() > replica.commit_said {
-        let id = replica.writes.next_id();
-        out.push(Output::Write { id, write: write(replica, Vec::new()) });
-    }
-}
-
-fn take_hard_state(replica: &mut Replica, hs: &HardState) -> Option<WriteOp> {
-    let term = Term(hs.term);
-    let vote = Some(hs.vote).filter(|vote| *vote != 0).map(ReplicaId);
-    let changed = replica.hard_state != (term, vote);
-    replica.hard_state = (term, vote);
-    changed.then_some(WriteOp::HardState { term, vote })
-}
-
-/// Makes frames of the entries and puts them into the view; says whether a conflicting suffix was cut.
-fn take_entries(replica: &mut Replica, entries: Vec<Entry>, ops: &mut Vec<WriteOp>) -> bool {
-    let Some(first) = entries.first() else { return false };
-    let (log, from) = (replica.log, LogIndex(first.index));
-    let view = &mut replica.raw.mut_store().view;
-    let cut = from <= view.last().index;
-    if cut {
-        view.cut(from);
-        ops.push(WriteOp::Cut { from });
-    }
-    let mut frames = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let last = view.last();
-        let kind = kind_of(&entry);
-        let count = match kind {
-            FrameKind::Records => {
-                let header = BatchHeader::decode(&entry.data).expect("batches are validated before they are stepped");
-                assert_eq!(header.base_offset, last.next_offset, "a batch's base offset is the log's end");
-                header.record_count
-            }
-            _ => 0,
-        };
-        let (term, index) = (Term(entry.term), LogIndex(entry.index));
-        let frame = Frame::new(log, kind, term, index, last.next_offset, count, last.crc, entry.data);
-        view.push(frame.clone());
-        frames.push(frame);
-    }
-    ops.push(WriteOp::Append(frames));
-    cut
-}
-
-/// Applies committed entries: the producer table here, commands by the apply thread.
-fn apply(replica: &mut Replica, committed: &[Entry], out: &mut Vec<Output>) {
-    let Some(last) = committed.last() else { return };
-    let mut commands = Vec::new();
-    for entry in committed {
-        let index = LogIndex(entry.index);
-        let frame = replica.view().frame(index).expect("unapplied frames are pinned").clone();
-        match frame.kind {
-            FrameKind::NoOp => {}
-            FrameKind::Records => apply_records(replica, &frame.payload, frame.base_offset, index),
-            FrameKind::Command => commands.push(frame),
-            kind => {
-                let text = format!("frame {index} is of kind {kind:?}, which this version can't apply; start the newer one");
-                return replica.fail(text, out);
-            }
+    /// The first write of a new replica. Nothing it says may leave before that is durable.
+    pub(crate) fn write_create(&mut self, now: MonotonicTime, create: Create, out: &mut Vec<Output>) {
+        self.write(now, 0, vec![WriteOp::Create(create)], out);
+        if let Some(write) = self.outstanding.back_mut() {
+            write.hard_state = true;
         }
     }
-    if !commands.is_empty() {
-        out.push(Output::Apply { frames: commands });
+
+    /// The last write of a replica that leaves this node.
+    pub(crate) fn write_delete(&mut self, out: &mut Vec<Output>) {
+        let (id, write) = self.next_write(vec![WriteOp::Delete]);
+        out.push(Output::Write { id, write });
     }
-    replica.raw.mut_store().view.set_applied(LogIndex(last.index));
-    replica.raw.advance_apply_to(last.index);
+
+    /// Notes a commit index that no write has carried yet. No sync is owed for it.
+    pub(crate) fn note_commit(&mut self, out: &mut Vec<Output>) {
+        if self.raw.raft.raft_log.committed > self.noted_commit {
+            let (id, write) = self.next_write(Vec::new());
+            out.push(Output::Write { id, write });
+        }
+    }
+
+    /// Writes up to `write` are durable. `false`: that write was never made.
+    pub(crate) fn on_persisted(&mut self, write: WriteId, out: &mut Vec<Output>) -> bool {
+        if write.0 > self.last_write {
+            return false;
+        }
+        let mut released = Vec::new();
+        let mut ready = 0;
+        while self.outstanding.front().is_some_and(|oldest| oldest.id <= write) {
+            if let Some(done) = self.outstanding.pop_front() {
+                ready = ready.max(done.ready);
+                released.extend(done.messages);
+            }
+        }
+        if ready > 0 {
+            self.call(|raw| raw.on_persist_ready(ready));
+        }
+        out.extend(released.into_iter().map(|message| Output::Send { message }));
+        true
+    }
+
+    /// Frames up to `index` stand in segments. What was told before a cut is durable may speak of frames that the cut took.
+    pub(crate) fn on_written_out(&mut self, index: LogIndex) {
+        let cut = self.outstanding.iter().filter_map(|write| write.cut).min();
+        let index = cut.map_or(index, |from| index.min(from.previous()));
+        self.storage_mut().view.set_written(index);
+    }
+
+    /// Takes everything that the crate has ready and turns it into outputs.
+    pub(crate) fn drain(&mut self, now: MonotonicTime, out: &mut Vec<Output>) -> Drained {
+        let mut drained = Drained::default();
+        while self.raw.has_ready() {
+            self.drain_one(now, &mut drained, out);
+        }
+        if self.is_leader() {
+            self.ask_for_entries(out);
+        } else {
+            self.storage_mut().drop_fetches();
+        }
+        drained
+    }
+
+    fn drain_one(&mut self, now: MonotonicTime, drained: &mut Drained, out: &mut Vec<Output>) {
+        let mut ready = self.raw.ready();
+        let number = ready.number();
+        assert!(ready.snapshot().is_empty(), "snapshots are refused at the door");
+        let mut ops = Vec::new();
+        self.append(ready.take_entries(), &mut ops);
+        let hard_state = ready.hs().map_or(self.hard_state, |state| (state.term, state.vote));
+        if hard_state != self.hard_state {
+            self.hard_state = hard_state;
+            let (term, vote) = hard_state;
+            ops.push(WriteOp::HardState { term: Term(term), vote: (vote != 0).then_some(ReplicaId(vote)) });
+        }
+        let leads = self.raw.raft.state == StateRole::Leader;
+        let messages = if leads { ready.take_messages() } else { ready.take_persisted_messages() };
+        let committed = ready.take_committed_entries();
+        drained.reads.extend(ready.take_read_states().into_iter().map(|r| (Bytes::from(r.request_ctx), LogIndex(r.index))));
+        // The frames stand in the view by now: the crate looks there as soon as it is told that it needn't keep them.
+        self.raw.advance_append_async(ready);
+        if !ops.is_empty() {
+            self.write(now, number, ops, out);
+        } else if let Some(newest) = self.outstanding.back_mut() {
+            newest.ready = number;
+        } else {
+            self.call(|raw| raw.on_persist_ready(number));
+        }
+        self.send(leads, messages, out);
+        self.apply(&committed, drained);
+    }
+
+    fn apply(&mut self, committed: &[Entry], drained: &mut Drained) {
+        let Some(last) = committed.last() else { return };
+        let view = &self.raw.store().view;
+        let frames = committed.iter().map(|entry| view.frame(LogIndex(entry.index)));
+        drained.committed.extend(frames.map(|frame| frame.expect("unapplied frames are pinned").clone()));
+        let last = last.index;
+        self.call(|raw| raw.advance_apply_to(last));
+        self.storage_mut().view.set_applied(LogIndex(last));
+    }
+
+    /// Frames for new entries, and a cut where they replace others.
+    fn append(&mut self, entries: Vec<Entry>, ops: &mut Vec<WriteOp>) {
+        let Some(first) = entries.first().map(|entry| LogIndex(entry.index)) else { return };
+        let log = self.log;
+        let storage = self.storage_mut();
+        if first <= storage.view.last().index {
+            storage.view.cut(first);
+            storage.drop_fetches();
+            ops.push(WriteOp::Cut { from: first });
+        }
+        let mut frames = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let frame = frame_after(log, storage.view.last(), entry);
+            storage.view.push(frame.clone());
+            frames.push(frame);
+        }
+        ops.push(WriteOp::Append(frames));
+    }
+
+    fn next_write(&mut self, ops: Vec<WriteOp>) -> (WriteId, ReplicaWrite) {
+        self.last_write += 1;
+        self.noted_commit = self.raw.raft.raft_log.committed;
+        let commit = LogIndex(self.noted_commit);
+        (WriteId(self.last_write), ReplicaWrite { replica: self.replica, log: self.log, commit, ops })
+    }
+
+    fn write(&mut self, now: MonotonicTime, ready: u64, ops: Vec<WriteOp>, out: &mut Vec<Output>) {
+        let hard_state = ops.iter().any(|op| matches!(op, WriteOp::HardState { .. }));
+        let cut = ops.iter().find_map(|op| match op {
+            WriteOp::Cut { from } => Some(*from),
+            _ => None,
+        });
+        let (id, write) = self.next_write(ops);
+        self.outstanding.push_back(Outstanding { id, ready, hard_state, cut, since: now, messages: Vec::new() });
+        out.push(Output::Write { id, write });
+    }
+
+    fn send(&mut self, leads: bool, messages: Vec<Message>, out: &mut Vec<Output>) {
+        let term_is_durable = !self.outstanding.iter().any(|write| write.hard_state);
+        let messages = messages.into_iter().filter_map(|message| PeerMessage::from_raft(self.log, message));
+        match self.outstanding.back_mut() {
+            Some(newest) if !(leads && term_is_durable) => {
+                let room = HELD_MESSAGES_MAX.saturating_sub(newest.messages.len());
+                newest.messages.extend(messages.take(room));
+            }
+            _ => out.extend(messages.map(|message| Output::Send { message })),
+        }
+    }
+
+    fn ask_for_entries(&mut self, out: &mut Vec<Output>) {
+        let progress = self.raw.raft.prs().iter();
+        let mut waiting: Vec<_> = progress.map(|(id, peer)| (ReplicaId(*id), LogIndex(peer.next_idx))).collect();
+        waiting.sort_unstable();
+        for fetch in self.storage_mut().take_fetch_requests(&waiting) {
+            let (from, to, max_bytes, peer) = (fetch.from, fetch.to, fetch.max_bytes, fetch.peer);
+            out.push(Output::ReadEntries { fetch: fetch.id, from, to, max_bytes, peer });
+        }
+    }
 }
 
-fn apply_records(replica: &mut Replica, payload: &[u8], base_offset: Offset, index: LogIndex) {
-    let header = BatchHeader::decode(payload).expect("batches are validated before they are stepped");
-    if let Some(sequence) = header.producer() {
-        replica.producers.apply(sequence, header.record_count, base_offset, index);
-    }
+/// The frame of an entry behind `last`. Made of nothing but the entry and the log before it: every replica makes the same.
+fn frame_after(log: LogId, last: LogPoint, entry: Entry) -> Frame {
+    let kind = kind_of(&entry);
+    let count = match kind {
+        FrameKind::Records => BatchHeader::decode(&entry.data).expect("batches are checked before they are stepped").record_count,
+        _ => 0,
+    };
+    let (term, index) = (Term(entry.term), LogIndex(entry.index));
+    Frame::new(log, kind, term, index, last.next_offset, count, last.crc, entry.data)
 }

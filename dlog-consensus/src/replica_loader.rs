@@ -1,136 +1,175 @@
-//! From what storage restored to a running replica: which frames must be read again, and what is made of them.
+//! From what storage restored to a running replica, in two phases: the loader says which frames it must see, the shell reads them.
+//!
+//! Needed are the frames above the producer table's index (to replay it to the commit index), those above the state store's
+//! applied index (group 0: they go to its apply thread), and those above the commit index (they stay pinned). The crate starts
+//! with applied = commit, so it never asks for what the replay has consumed.
 
 use crate::error::LoadError;
 use crate::log_view::LogView;
 use crate::membership::Membership;
 use crate::options::ReplicaOptions;
-use crate::producers::Producers;
+use crate::producers::ProducerTable;
 use crate::replica::{Parts, Replica};
 use dlog_core::batch::BatchHeader;
-use dlog_core::write::RestoredReplica;
-use dlog_core::{Frame, FrameKind, LogId, LogIndex, Offset};
+use dlog_core::write::{LogPoint, RestoredReplica};
+use dlog_core::{Frame, FrameKind, LogId, LogIndex};
 use std::ops::Range;
 
-/// A replica on its way up. Give it every frame of [`ReplicaLoader::wanted`] in order, then [`ReplicaLoader::finish`].
+/// A replica on its way up.
+#[derive(Debug)]
 pub struct ReplicaLoader {
     restored: RestoredReplica,
     membership: Membership,
+    table: ProducerTable,
+    /// The entry that the given table is as of.
+    table_index: LogIndex,
     commit: LogIndex,
-    applied: LogIndex,
-    producers: Producers,
-    view: LogView,
+    state_applied: LogIndex,
+    first: LogIndex,
     next: LogIndex,
-    high_watermark: Offset,
+    before: Option<LogPoint>,
+    view: LogView,
+    commands: Vec<Frame>,
 }
 
 impl ReplicaLoader {
-    /// Begins with what storage gave. `state_applied` is how far group 0's state machine is; 0 for every other log.
+    /// `state_applied`: the applied index of the log's state store (group 0), 0 for a log without one.
     ///
     /// # Errors
-    /// [`LoadError`] if it contradicts itself.
+    /// [`LoadError`] if what storage gave contradicts itself: the raft crate would panic on it.
     pub fn new(
         restored: RestoredReplica,
         state_applied: LogIndex,
         options: &ReplicaOptions,
     ) -> Result<ReplicaLoader, LoadError> {
         let replica = restored.replica;
-        let first = restored.local_start.index;
         let membership = Membership::decode(&restored.membership)
             .map_err(|error| LoadError::Membership { replica, reason: error.to_string() })?;
-        let commit = restored.commit.max(state_applied).max(first);
-        let is_group_zero = restored.log == LogId::GROUP_ZERO;
-        let applied = if is_group_zero { state_applied.max(first).min(commit) } else { commit };
+        let start = restored.local_start.index;
+        let (table_index, table) = match &restored.producers {
+            Some((index, bytes)) => {
+                let table = ProducerTable::decode(bytes, options.producers_max)
+                    .map_err(|error| LoadError::Producers { replica, reason: error.to_string() })?;
+                (*index, table)
+            }
+            None => (start, ProducerTable::new(options.producers_max)),
+        };
+        // Table and state store hold nothing that wasn't committed: they may know more than the journal's last commit index.
+        let commit = restored.commit.max(state_applied).max(table_index).max(start);
         let last = restored.last.index;
-        if commit > last || first > last {
+        if last < start || commit > last || table_index < start || restored.term < restored.last.term {
+            let (first, applied) = (start, state_applied);
             return Err(LoadError::Indexes { replica, first, last, commit, applied });
         }
-        let (producers, table_index) = match &restored.producers {
-            Some((index, bytes)) if !is_group_zero && *index >= first && *index <= commit => {
-                let table = Producers::decode(bytes, options.producers_max)
-                    .map_err(|reason| LoadError::Producers { replica, reason })?;
-                (table, *index)
-            }
-            _ => (Producers::new(options.producers_max), first),
-        };
-        let start = if is_group_zero { applied } else { table_index };
-        let view = LogView::new(&restored, applied);
-        let high_watermark = restored.local_start.next_offset;
-        let mut loader = ReplicaLoader {
-            next: start.next(),
+        check_term_starts(&restored)?;
+        let state = if restored.log == LogId::GROUP_ZERO { state_applied.max(start) } else { commit };
+        let first = table_index.min(state).min(commit).next();
+        let view = LogView::new(&restored, commit);
+        Ok(ReplicaLoader {
             restored,
             membership,
+            table,
+            table_index,
             commit,
-            applied,
-            producers,
+            state_applied,
+            first,
+            next: first,
+            before: None,
             view,
-            high_watermark,
-        };
-        if loader.commit == loader.restored.last.index {
-            loader.high_watermark = loader.restored.last.next_offset;
-        }
-        Ok(loader)
-    }
-
-    /// The frames to give, end excluded; may be empty.
-    pub fn wanted(&self) -> Range<LogIndex> {
-        // The frame at the commit index tells the high watermark.
-        let from = self.next.min(self.commit.max(LogIndex(1))).max(self.restored.local_start.index.next());
-        from..self.restored.last.index.next().max(from)
-    }
-
-    /// The next frame.
-    ///
-    /// # Errors
-    /// [`LoadError::Frame`] if it isn't the next one.
-    pub fn replay(&mut self, frame: Frame) -> Result<(), LoadError> {
-        let index = frame.index;
-        if index < self.next && index == self.commit {
-            self.high_watermark = frame.next_offset();
-            return Ok(());
-        }
-        if index != self.next {
-            let reason = "frames are given in order".to_owned();
-            return Err(LoadError::Frame { replica: self.restored.replica, expected: self.next, found: index, reason });
-        }
-        self.next = index.next();
-        if index <= self.commit {
-            self.high_watermark = frame.next_offset();
-            if frame.kind == FrameKind::Records {
-                let header = BatchHeader::decode(&frame.payload).map_err(|error| LoadError::Frame {
-                    replica: self.restored.replica,
-                    expected: index,
-                    found: index,
-                    reason: error.to_string(),
-                })?;
-                if let Some(sequence) = header.producer() {
-                    self.producers.apply(sequence, header.record_count, frame.base_offset, index);
-                }
-            }
-        }
-        if index > self.applied {
-            self.view.pin_restored(frame);
-        }
-        Ok(())
+            commands: Vec::new(),
+        })
     }
 
     /// The replica.
+    pub fn replica(&self) -> dlog_core::ReplicaId {
+        self.restored.replica
+    }
+
+    /// Its log.
+    pub fn log(&self) -> LogId {
+        self.restored.log
+    }
+
+    /// The frames that must be given to [`ReplicaLoader::replay`], in order; empty if none.
+    pub fn wanted(&self) -> Range<LogIndex> {
+        self.first..self.restored.last.index.next()
+    }
+
+    /// The next wanted frame.
     ///
     /// # Errors
-    /// [`LoadError::Incomplete`] if frames are missing, [`LoadError::Options`].
-    pub fn finish(self, options: ReplicaOptions, seed: u64) -> Result<Replica, LoadError> {
+    /// [`LoadError::Frame`] if it isn't the next one, [`LoadError::Kind`] if it can't be applied.
+    pub fn replay(&mut self, frame: Frame) -> Result<(), LoadError> {
+        let (replica, expected, found) = (self.restored.replica, self.next, frame.index);
+        let wrong = |reason: &str| LoadError::Frame { replica, expected, found, reason: reason.to_owned() };
+        if found != expected || found > self.restored.last.index {
+            return Err(wrong("it is another one"));
+        }
+        if self.before.is_some_and(|at| at.crc != frame.previous_crc || at.next_offset != frame.base_offset) {
+            return Err(wrong("it doesn't follow the frame before it"));
+        }
+        if self.view.term(found) != Some(frame.term) {
+            return Err(wrong("its term is another one"));
+        }
+        let (index, term, next_offset, crc) = (frame.index, frame.term, frame.next_offset(), frame.crc);
+        let point = LogPoint { index, term, next_offset, crc };
+        if found == self.restored.last.index && point != self.restored.last {
+            return Err(wrong("it isn't the last frame that storage told of"));
+        }
+        if found > self.table_index && found <= self.commit && frame.kind == FrameKind::Records {
+            let header = BatchHeader::decode(&frame.payload).map_err(|_| wrong("it holds no batch"))?;
+            self.table.apply(&header, found);
+        }
+        match frame.kind {
+            FrameKind::Records | FrameKind::NoOp => {}
+            FrameKind::Command if found > self.state_applied && found <= self.commit => self.commands.push(frame.clone()),
+            FrameKind::Command => {}
+            _ => return Err(LoadError::Kind { replica, index: found }),
+        }
+        if found > self.commit {
+            self.view.pin_restored(frame);
+        }
+        self.before = Some(point);
+        self.next = found.next();
+        Ok(())
+    }
+
+    /// The running replica. `seed` must differ between two starts of a node. Commands that group 0's state store hasn't applied
+    /// are said with its first step.
+    ///
+    /// # Errors
+    /// [`LoadError::Incomplete`] if frames are missing, [`LoadError::Options`] for options that don't fit together.
+    pub fn finish(mut self, options: ReplicaOptions, seed: u64) -> Result<Replica, LoadError> {
         if self.next <= self.restored.last.index {
             return Err(LoadError::Incomplete { replica: self.restored.replica, missing: self.next });
         }
-        Replica::from_parts(Parts {
-            options,
-            commit: self.commit,
-            applied: self.applied,
+        self.table.set_max(options.producers_max);
+        let parts = Parts {
+            restored: self.restored,
             membership: self.membership,
             view: self.view,
-            producers: self.producers,
-            high_watermark: self.high_watermark,
-            seed,
-            restored: self.restored,
-        })
+            table: self.table,
+            commit: self.commit,
+            state_applied: self.state_applied,
+            commands: self.commands,
+        };
+        Replica::assemble(parts, options, seed)
     }
+}
+
+fn check_term_starts(restored: &RestoredReplica) -> Result<(), LoadError> {
+    let error = LoadError::TermStarts { replica: restored.replica };
+    let (start, last) = (restored.local_start, restored.last);
+    let mut before = (start.index, start.term);
+    for (number, next) in restored.term_starts.iter().enumerate() {
+        // A log that begins in the middle of a term may name that term again.
+        let rises = next.term > before.1 || (number == 0 && next.term == before.1);
+        if !rises || next.index <= before.0 || next.index > last.index {
+            return Err(error);
+        }
+        before = (next.index, next.term);
+    }
+    let first = restored.term_starts.first().map(|first| first.index);
+    let covers = last.index == start.index || start.term.0 > 0 || first == Some(start.index.next());
+    if covers && before.1 == last.term { Ok(()) } else { Err(error) }
 }

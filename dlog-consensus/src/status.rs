@@ -33,6 +33,8 @@ pub struct Status {
     pub state_applied: LogIndex,
     /// Who belongs to the log.
     pub membership: Membership,
+    /// The entry that made it; 0 for the one of creation.
+    pub membership_index: LogIndex,
     /// The leader's view of every member, itself included, in the order of ids; empty on others.
     pub peers: Vec<PeerStatus>,
     /// Bytes of frames held in memory.
@@ -45,6 +47,8 @@ pub struct Status {
     pub unpersisted_since: Option<MonotonicTime>,
     /// Frames that could not be read for peers, since the start.
     pub failed_fetches: u64,
+    /// Times that a peer needed entries that aren't kept here, since the start.
+    pub snapshots_wanted: u64,
 }
 
 /// A member as its leader sees it.

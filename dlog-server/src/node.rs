@@ -25,7 +25,7 @@ use dlog_consensus::Membership;
 use dlog_core::{LogId, LogIndex, NodeId, ReplicaId, limits};
 use dlog_replication::bootstrap::group_zero_replica;
 use dlog_replication::reconcile::LocalReplica;
-use dlog_storage::state_store::RocksStateStore;
+use dlog_storage::state_store::rocks::RocksStateStore;
 use dlog_storage::{BootTable, DirectoryLock, OsDisk};
 use formation::Formation;
 use std::collections::{BTreeMap, BTreeSet};

@@ -16,3 +16,8 @@ pub mod offsets;
 pub mod produce;
 pub mod report;
 pub mod view;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

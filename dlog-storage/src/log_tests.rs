@@ -174,13 +174,23 @@ enum Step {
     SegmentBytes(u64),
     Sync,
     CloseAndOpen,
+    /// Everything reaches the disk, but no checkpoint says so.
+    SyncAlone,
+    /// Power loss; the journal has everything.
     Crash,
+    /// Power loss; the journal has nothing behind the last checkpoint, cut or reset, though segments and indexes may.
+    CrashBack,
+    /// An append that runs out of space after so many bytes.
+    FailedAppend(Vec<(Vec<i64>, usize)>, u64),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let frame = (proptest::collection::vec(0i64..100, 0..4), 0usize..150);
+    let frames = || proptest::collection::vec((proptest::collection::vec(0i64..100, 0..4), 0usize..150), 1..8);
     prop_oneof![
-        8 => proptest::collection::vec(frame, 1..8).prop_map(Step::Append),
+        8 => frames().prop_map(Step::Append),
+        2 => (frames(), 0u64..1500).prop_map(|(frames, room)| Step::FailedAppend(frames, room)),
+        1 => Just(Step::SyncAlone),
+        1 => Just(Step::CrashBack),
         1 => Just(Step::NewTerm),
         3 => any::<Index>().prop_map(Step::Cut),
         1 => (1u64..50).prop_map(Step::Reset),
@@ -200,6 +210,8 @@ struct Run {
     log: Log<SimDisk>,
     model: Model,
     kept: (LogState, Model),
+    /// What the journal surely has: cuts and resets are done only once they are durable.
+    durable: Model,
 }
 
 impl Run {
@@ -210,7 +222,15 @@ impl Run {
         let term = Term(1);
         let model = Model { start: LogPoint::default(), log_start: Offset::ZERO, frames: Vec::new(), term };
         let kept = (log.state(), model.clone());
-        Run { disk, cache_bytes, log, model, kept }
+        Run { disk, cache_bytes, log, durable: model.clone(), model, kept }
+    }
+
+    fn make(&self, shapes: Vec<(Vec<i64>, usize)>) -> Vec<Frame> {
+        let mut maker = self.model.maker();
+        let make = |(times, bytes): (Vec<i64>, usize)| {
+            if times.is_empty() { maker.no_op() } else { maker.records(&times, bytes) }
+        };
+        shapes.into_iter().map(make).collect()
     }
 
     fn checkpoint(&mut self) {
@@ -218,18 +238,31 @@ impl Run {
         self.log.sync().expect("synced");
         assert!(!self.log.is_dirty());
         self.kept = (state, self.model.clone());
+        self.durable = self.model.clone();
     }
 
     fn step(&mut self, step: Step) {
         match step {
             Step::Append(shapes) => {
-                let mut maker = self.model.maker();
-                let make = |(times, bytes): (Vec<i64>, usize)| {
-                    if times.is_empty() { maker.no_op() } else { maker.records(&times, bytes) }
-                };
-                let frames: Vec<Frame> = shapes.into_iter().map(make).collect();
+                let frames = self.make(shapes);
                 self.log.append(&frames).expect("appended");
                 self.model.frames.extend(frames);
+            }
+            Step::FailedAppend(shapes, room) => {
+                let frames = self.make(shapes);
+                let capacity = SimDiskOptions::default().capacity_bytes;
+                let used = capacity - self.disk.free_bytes().expect("known");
+                self.disk.set_capacity(used + room);
+                match self.log.append(&frames) {
+                    Ok(()) => self.model.frames.extend(frames),
+                    Err(error) => assert!(matches!(error, StorageError::Full { .. }), "{error}"),
+                }
+                self.disk.set_capacity(capacity);
+            }
+            Step::SyncAlone => self.log.sync().expect("synced"),
+            Step::CrashBack => {
+                self.model = self.durable.clone();
+                self.crash();
             }
             Step::NewTerm => self.model.term = Term(self.model.term.0 + 1),
             Step::Cut(at) => {
@@ -237,6 +270,7 @@ impl Run {
                 self.model.frames.truncate(keep);
                 self.model.term = Term(self.model.term.0 + 1);
                 self.log.cut(self.model.last().index.next()).expect("cut");
+                self.durable = self.model.clone();
             }
             Step::Reset(by) => {
                 let last = self.model.last();
@@ -244,6 +278,7 @@ impl Run {
                 self.log.reset(at).expect("reset");
                 let log_start = self.model.log_start.max(at.next_offset);
                 self.model = Model { start: at, log_start, frames: Vec::new(), term: self.model.term };
+                self.durable = self.model.clone();
             }
             Step::LogStart(at) => {
                 let start = Offset(at.index(self.model.last().next_offset.0 as usize + 1) as u64);
@@ -263,6 +298,7 @@ impl Run {
             Step::CloseAndOpen => {
                 self.log.close().expect("closed");
                 self.kept = (self.log.state(), self.model.clone());
+                self.durable = self.model.clone();
                 self.log = open(&self.disk, &self.kept.0, self.cache_bytes);
             }
             Step::Crash => self.crash(),
@@ -410,6 +446,38 @@ fn a_failed_append_changes_nothing_and_can_be_repeated() {
         frames.extend(more);
         assert_eq!(read_all(&reader, Offset(0), 500).expect("readable"), payloads(&frames));
     }
+}
+
+/// A cut ends the file at a frame: what stood there stays, and new frames go into a new one.
+#[test]
+fn a_cut_overwrites_nothing() {
+    let disk = disk(1);
+    let (mut log, frames) = filled(&disk);
+    let before = log.state();
+    let name = before.segments.last().expect("one").name().file();
+    let path = format!("{DIR}/{name}");
+    let bytes_of = |path: &str| {
+        let file = disk.open(path).expect("there");
+        let mut bytes = vec![0; file.len().expect("known") as usize];
+        file.read_at(&mut bytes, 0).expect("read");
+        bytes
+    };
+    let whole = bytes_of(&path);
+    log.cut(LogIndex(30)).expect("cut");
+    let mut maker = FrameMaker::new(log.last());
+    maker.term = Term(2);
+    let new = maker.records(&[1], 5);
+    log.append(std::slice::from_ref(&new)).expect("appended");
+    log.truncate_tail().expect("nothing to do");
+    assert_eq!(bytes_of(&path), whole, "not a byte has changed");
+    let state = log.state();
+    let [.., cut, last] = &state.segments[..] else { panic!("two segments at least") };
+    assert_eq!((cut.name().file(), cut.ended, cut.last), (name, true, point_after(&frames[28])));
+    assert_eq!((last.start.index, last.ended), (LogIndex(29), false));
+    assert!(last.generation >= before.next_generation, "a name that never was used");
+    log.cut(LogIndex(30)).expect("cut again");
+    log.append(std::slice::from_ref(&new)).expect("appended again");
+    assert!(log.state().segments.last().expect("one").generation > last.generation);
 }
 
 #[test]

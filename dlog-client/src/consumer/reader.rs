@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::metadata::{NodeInfo, Topic};
 use crate::offsets::OffsetsQuery;
 use bytes::Bytes;
-use dlog_core::batch::{BatchLimits, decode_records, validate};
+use dlog_core::batch::{BatchLimits, OffsetRecord, decode_records, validate};
 use dlog_core::{ErrorCode, ErrorDetail, Offset, Outcome, PartitionIndex, Stage};
 use dlog_protocol::{TopicRef, services, status, v1};
 use std::collections::VecDeque;
@@ -182,31 +182,29 @@ impl Reader {
                 Ok(answer) => answer,
                 Err(error) => return Ended::Failed(error),
             };
-            let records = match self.take(&answer.batches) {
-                Ok(records) => records,
-                Err(error) => return Ended::Failed(error),
-            };
-            self.progress(&answer);
+            let mut records = VecDeque::new();
+            let taken = self.take(&answer.batches, &mut records);
+            // What was whole is handed on even if something behind it is not: the next try begins after it.
             if !records.is_empty() && chunks.send(Ok(Chunk { records })).await.is_err() {
                 return Ended::Done;
             }
-            if self.range.is_empty() {
-                return Ended::Done;
-            }
-            // The caller may have taken long to make room; the replica is not to blame.
-            if !answer.batches.is_empty() {
-                self.deadline = Deadline::after(self.options.timeout);
+            self.progress(&answer);
+            match taken {
+                Err(error) => return Ended::Failed(error),
+                Ok(()) if self.range.is_empty() => return Ended::Done,
+                Ok(()) => {}
             }
         }
     }
 
-    /// An answer came: the wait for the next one begins, if it says that there was something.
+    /// An answer came and was handed on: the wait for the next one begins. Who follows waits without end from here on.
     fn progress(&mut self, answer: &v1::ConsumeResponse) {
-        let caught_up = self.options.follow && answer.batches.is_empty();
-        if caught_up {
+        if self.options.follow {
             self.deadline = Deadline::never();
+        } else if !answer.batches.is_empty() {
+            self.deadline = Deadline::after(self.options.timeout);
         }
-        if caught_up || !answer.batches.is_empty() {
+        if self.options.follow || !answer.batches.is_empty() {
             self.backoff.reset();
             self.turn = 0;
         }
@@ -223,7 +221,8 @@ impl Reader {
             max_wait_ms: WAIT.as_millis() as u32,
         };
         let request = self.client.request(request);
-        let call = |connection: Connection| async move { services::log_client(connection.channel).consume(request).await };
+        let call =
+            |connection: Connection| async move { services::log_client(connection.channel).consume(request).await };
         self.client.call(&node.address, self.deadline.remaining(OPENING), call).await
     }
 
@@ -247,45 +246,51 @@ impl Reader {
         }
     }
 
-    /// Checks an answer's batches and moves on behind them. Their records from the next offset to the end.
-    fn take(&mut self, batches: &[Bytes]) -> Result<VecDeque<ConsumedRecord>, Error> {
-        let mut records = VecDeque::new();
+    /// Checks an answer's batches and moves on behind them; their records from the next offset to the end are added to
+    /// `records`. On an error everything before it was taken.
+    fn take(&mut self, batches: &[Bytes], records: &mut VecDeque<ConsumedRecord>) -> Result<(), Error> {
         for batch in batches {
-            let corrupt = |text: String| {
+            let fresh = self.decode(batch).map_err(|text| {
                 let (topic, partition, next) = (&self.topic.name, self.partition, self.range.next);
                 let message = format!("what was read of {topic}/{partition} at offset {next} is damaged: {text}");
                 Error::rejected(ErrorCode::CorruptData, message)
-            };
-            let header = validate(batch, BatchLimits::HARD).map_err(|error| corrupt(error.to_string()))?;
-            let (first, end) = (header.base_offset, header.next_offset());
-            if first > self.range.next || end <= self.range.next {
-                return Err(corrupt(format!("a batch has offsets {first} to {end}, exclusive")));
-            }
-            if header.is_control() {
-                self.range.next = end;
-                continue;
-            }
-            let mut decoded = decode_records(batch).map_err(|error| corrupt(error.to_string()))?;
-            decoded.skip_to(self.range.next).map_err(|error| corrupt(error.to_string()))?;
-            let mut fresh = Vec::with_capacity(header.record_count as usize);
-            for record in decoded {
-                fresh.push(record.map_err(|error| corrupt(error.to_string()))?);
-            }
-            // Only a batch that is whole is handed on.
-            for found in fresh {
-                let late = self.range.until_time.is_some_and(|at| found.record.timestamp >= at);
-                if late {
+            })?;
+            for found in fresh.records {
+                if self.range.until_time.is_some_and(|at| found.record.timestamp >= at) {
                     self.range.until = Some(found.offset);
                 }
                 if self.range.until.is_some_and(|until| found.offset >= until) {
                     self.range.next = found.offset;
-                    return Ok(records);
+                    return Ok(());
                 }
                 let (partition, offset, record) = (self.partition.0, found.offset, found.record);
                 records.push_back(ConsumedRecord { partition, offset, record });
             }
-            self.range.next = end;
+            self.range.next = fresh.end;
         }
-        Ok(records)
+        Ok(())
     }
+
+    /// One whole, checked batch: its records from the next offset on. The error says what is damaged.
+    fn decode(&self, batch: &Bytes) -> Result<Fresh, String> {
+        let header = validate(batch, BatchLimits::HARD).map_err(|error| error.to_string())?;
+        let (first, end) = (header.base_offset, header.next_offset());
+        if first > self.range.next || end <= self.range.next {
+            return Err(format!("a batch has offsets {first} to {end}, exclusive"));
+        }
+        let mut records = Vec::new();
+        // A coordinator's marker has no record for anyone.
+        if !header.is_control() {
+            let mut decoded = decode_records(batch).map_err(|error| error.to_string())?;
+            decoded.skip_to(self.range.next).map_err(|error| error.to_string())?;
+            records = decoded.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        }
+        Ok(Fresh { records, end })
+    }
+}
+
+/// What a batch has that wasn't read yet.
+struct Fresh {
+    records: Vec<OffsetRecord>,
+    end: Offset,
 }

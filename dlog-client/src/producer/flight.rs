@@ -122,3 +122,61 @@ pub(crate) fn answer(reply: Option<oneshot::Sender<Result<Delivered, Error>>>, r
         reply.send(result).unwrap_or(());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::sync::Semaphore;
+
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+
+    /// A flight of records with these deadlines, seconds from `now`.
+    fn flight(now: Instant, seconds: &[u64]) -> (Flight, Vec<oneshot::Receiver<Result<Delivered, Error>>>) {
+        let room = Arc::new(Semaphore::new(10));
+        let (mut waiters, mut answers) = (Vec::new(), Vec::new());
+        for seconds in seconds {
+            let (reply, answer) = oneshot::channel();
+            let _room = room.clone().try_acquire_owned().expect("there is room");
+            waiters.push(Waiter { deadline: now + Duration::from_secs(*seconds), reply: Some(reply), _room });
+            answers.push(answer);
+        }
+        (Flight::new(Bytes::from_static(b"batch"), waiters, 0), answers)
+    }
+
+    /// The outcome is unknown exactly while some attempt was never answered for certain.
+    #[test]
+    fn the_outcome_follows_from_what_was_answered() {
+        let now = Instant::now();
+        let (mut flight, _answers) = flight(now, &[1]);
+        assert_eq!(flight.outcome(), Outcome::Rejected, "never sent");
+        flight.sent(A, 1, now);
+        assert_eq!(flight.outcome(), Outcome::Unknown);
+        assert!(!flight.may_be_at(A), "only the current attempt is there");
+        flight.not_applied(A);
+        assert_eq!(flight.outcome(), Outcome::Rejected);
+        flight.sent(A, 2, now);
+        flight.attempt = None;
+        assert!(flight.may_be_at(A), "it was taken back without an answer");
+        flight.sent(B, 3, now);
+        flight.not_applied(B);
+        assert_eq!(flight.outcome(), Outcome::Unknown, "what B says is no answer of A");
+        assert!(!flight.may_be_at(B));
+    }
+
+    #[test]
+    fn each_record_has_its_own_deadline() {
+        let now = Instant::now();
+        let (mut flight, mut answers) = flight(now, &[1, 3]);
+        assert_eq!(flight.next_deadline(), Some(now + Duration::from_secs(1)));
+        assert!(!flight.expire(now + Duration::from_secs(2), "t/0", None));
+        let error = answers[0].try_recv().expect("told").expect_err("timed out");
+        assert_eq!((error.code(), error.outcome()), (ErrorCode::Timeout, Outcome::Rejected));
+        assert_eq!(flight.next_deadline(), flight.last_deadline());
+        flight.acked(PartitionIndex(4), Offset(7));
+        let delivered = answers[1].try_recv().expect("told").expect("acked");
+        assert_eq!(delivered, Delivered { partition: 4, offset: Offset(8) });
+    }
+}

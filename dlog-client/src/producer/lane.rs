@@ -9,19 +9,19 @@
 //! next one, but only those of which it is certain that they were not appended. "Out of order" is that certainty, unless an
 //! earlier attempt may still be under way inside the very node that says so; then the outcome is unknown.
 
-use super::flight::{Flight, Waiter, answer, timed_out};
+mod answers;
+mod sealing;
+
+use super::flight::{Flight, answer, timed_out};
 use super::link::{Answer, Link};
 use super::{Delivered, Shared, place};
 use crate::backoff::Backoff;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::metadata::{NodeInfo, Topic};
-use dlog_core::batch::{BatchError, stamp_producer};
 use dlog_core::limits::PRODUCER_WINDOW_BATCHES;
-use dlog_core::{BatchBuilder, BatchHeader, ErrorCode, Offset, Outcome, PartitionIndex, ProducerId, ProducerSequence};
+use dlog_core::{BatchHeader, ErrorCode, Outcome, PartitionIndex, ProducerId, ProducerSequence};
 use dlog_core::{Record, TopicId, TopicName};
-use dlog_protocol::convert::PRODUCE_TIMEOUT_MS_MAX;
-use dlog_protocol::v1::{ProduceRequest, ProduceResponse};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -33,8 +33,6 @@ use tokio::time::Instant;
 /// How long the oldest batch may be unanswered before others are asked who leads: a leader that is cut off from the rest
 /// doesn't say so.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a batch may get a new epoch. More means that two sides disagree about something else.
-const RENEWALS_MAX: u32 = 3;
 
 /// What a lane is told.
 #[derive(Debug)]
@@ -99,7 +97,11 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// Starts a lane's task; it ends once the sender is dropped and everything is settled.
-    pub(crate) fn start(shared: Arc<Shared>, topic: &Topic, partition: PartitionIndex) -> mpsc::UnboundedSender<Command> {
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        topic: &Topic,
+        partition: PartitionIndex,
+    ) -> mpsc::UnboundedSender<Command> {
         let (sender, commands) = mpsc::unbounded_channel();
         let (answers_to, answers) = mpsc::unbounded_channel();
         let topic_bytes = if topic.max_batch_bytes == 0 { usize::MAX } else { topic.max_batch_bytes };
@@ -350,223 +352,6 @@ impl Lane {
         self.stale_since = Some(Instant::now());
     }
 
-    // ---- Batches ------------------------------------------------------------------------------------------------------
-
-    /// Seals and sends what may go now.
-    fn fill(&mut self, now: Instant) {
-        while self.may_seal(now) {
-            if self.renew && !self.begin_epoch() {
-                return;
-            }
-            let Some(flight) = self.seal() else { continue };
-            self.flights.push_back(flight);
-            if !self.submit(self.flights.len() - 1) {
-                return;
-            }
-        }
-    }
-
-    fn may_seal(&self, now: Instant) -> bool {
-        let Some((_, since)) = self.queue.front() else { return false };
-        let options = &self.shared.options;
-        let ready = self.link.as_ref().is_some_and(|link| !link.is_closed()) && self.retry_at.is_none();
-        let has_id = self.sequence.is_some() || !options.idempotent;
-        let window = if options.idempotent && !self.renew { PRODUCER_WINDOW_BATCHES } else { 1 };
-        if !ready || !has_id || self.flights.len() >= window {
-            return false;
-        }
-        let lingered = now >= *since + options.linger;
-        let alone = self.flights.is_empty() && lingered;
-        let waited = !options.linger.is_zero() && lingered;
-        alone || waited || self.queued_bytes >= self.batch_bytes || !self.flushes.is_empty() || self.closing
-    }
-
-    /// The next batch begins a new epoch; `false` if a new id is needed first. Only with nothing in flight.
-    fn begin_epoch(&mut self) -> bool {
-        debug_assert!(self.flights.is_empty(), "an epoch ends when all of its batches are settled");
-        self.renew = false;
-        let Some(sequence) = self.sequence else { return true };
-        self.sequence = next_epoch(sequence);
-        self.own_id |= self.sequence.is_none();
-        self.sequence.is_some()
-    }
-
-    /// Makes a batch of what queues. Records that no batch can hold are answered; `None` if none is left.
-    fn seal(&mut self) -> Option<Flight> {
-        let first_number = self.next_number - self.queue.len() as u64;
-        let mut builder = BatchBuilder::new(self.shared.options.codec);
-        let mut waiters = Vec::new();
-        let mut refused = 0;
-        while let Some((pending, _)) = self.queue.front() {
-            if !builder.is_empty() && builder.estimated_bytes_with(&pending.record) > self.batch_bytes {
-                break;
-            }
-            let pushed = builder.push(&pending.record);
-            if pushed.is_err() && !builder.is_empty() {
-                // It fits no more, or not to the first record's time stamp: it begins the next batch.
-                break;
-            }
-            let (pending, _) = self.queue.pop_front().expect("there is a front");
-            self.queued_bytes -= pending.cost;
-            match pushed {
-                Ok(()) => {
-                    let (deadline, reply) = (pending.deadline, Some(pending.reply));
-                    waiters.push(Waiter { deadline, reply, _room: pending.room });
-                }
-                Err(error) => {
-                    refused += 1;
-                    answer(Some(pending.reply), Err(unsendable(&error)));
-                }
-            }
-        }
-        if builder.is_empty() {
-            return None;
-        }
-        let count = builder.record_count();
-        builder.set_producer(self.sequence);
-        match builder.build() {
-            Ok(bytes) => {
-                if let Some(sequence) = &mut self.sequence {
-                    sequence.base_sequence = ProducerSequence::advance(sequence.base_sequence, count);
-                }
-                Some(Flight::new(bytes, waiters, first_number + refused))
-            }
-            Err(error) => {
-                for waiter in waiters {
-                    answer(waiter.reply, Err(unsendable(&error)));
-                }
-                None
-            }
-        }
-    }
-
-    /// Sends one flight on the link; `false` if the link has ended.
-    fn submit(&mut self, at: usize) -> bool {
-        let Some(link) = self.link.clone() else { return false };
-        let now = Instant::now();
-        let flight = &mut self.flights[at];
-        let left = flight.last_deadline().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let request = ProduceRequest {
-            request_id: self.shared.links.next_request_id(),
-            topic: Some(Shared::selector(self.topic_id)),
-            partition: self.partition.0,
-            batch: flight.bytes.clone(),
-            acks: self.shared.options.acks.to_message(),
-            timeout_ms: (left.as_millis() as u32).clamp(1, PRODUCE_TIMEOUT_MS_MAX),
-        };
-        let request_id = request.request_id;
-        match link.submit(request, &self.answers_to) {
-            Ok(()) => {
-                flight.sent(link.node, request_id, now);
-                true
-            }
-            Err(error) => {
-                self.try_later(error);
-                false
-            }
-        }
-    }
-
-    // ---- Answers ------------------------------------------------------------------------------------------------------
-
-    fn on_answer(&mut self, answer: Answer) {
-        let found = self.flights.iter().position(|flight| flight.attempt == Some(answer.request_id));
-        // Without a flight it answers an attempt that was taken back.
-        let Some(at) = found else { return };
-        match answer.result {
-            Ok(response) => self.on_ack(at, &response),
-            Err(error) => self.on_error(at, answer.node, error),
-        }
-    }
-
-    fn on_ack(&mut self, at: usize, response: &ProduceResponse) {
-        let flight = self.flights.remove(at).expect("found just now");
-        let consistent = response.last_offset.checked_sub(response.base_offset) == Some(flight.waiters.len() as u64 - 1);
-        if !consistent {
-            let error = Error::rejected(ErrorCode::Internal, "the leader acked another number of records than were sent");
-            return flight.failed(&error);
-        }
-        flight.acked(self.partition, Offset(response.base_offset));
-        self.backoff.reset();
-        self.last_error = None;
-    }
-
-    fn on_error(&mut self, at: usize, node: dlog_core::NodeId, error: Error) {
-        if error.outcome() == Outcome::Rejected {
-            self.flights[at].not_applied(node);
-        } else {
-            self.flights[at].attempt = None;
-        }
-        let idempotent = self.shared.options.idempotent;
-        let of_sequence = matches!(
-            error.code(),
-            ErrorCode::OutOfOrderSequence | ErrorCode::UnknownProducerId | ErrorCode::InvalidProducerEpoch
-        );
-        if idempotent && of_sequence {
-            return self.on_sequence_error(at, node, &error);
-        }
-        if error.is_retryable() && (idempotent || error.outcome() == Outcome::Rejected) {
-            return self.try_later(error);
-        }
-        let flight = self.flights.remove(at).expect("the caller found it");
-        flight.failed(&error);
-        // Those behind it will be told that their sequence is out of order.
-        self.renew = true;
-        if error.is_retryable() {
-            // Without idempotence: this batch isn't sent again, the next one goes to whoever leads.
-            self.try_later(error);
-        } else if matches!(error.code(), ErrorCode::UnknownTopic | ErrorCode::WrongCluster) {
-            self.fail_all(&error);
-        }
-    }
-
-    /// The node says that this batch doesn't follow the last one it has.
-    fn on_sequence_error(&mut self, at: usize, node: dlog_core::NodeId, error: &Error) {
-        if at > 0 {
-            // The batch before it is still on its way; all go again in order.
-            return self.try_later(error.clone());
-        }
-        let doubtful = self.flights.iter().any(|flight| flight.may_be_at(node));
-        if doubtful || self.flights[0].renewals >= RENEWALS_MAX {
-            let flight = self.flights.pop_front().expect("it is the front");
-            flight.failed(error);
-            self.renew = true;
-            return;
-        }
-        self.recall_rejected(node);
-        let Some(mut sequence) = self.sequence.and_then(next_epoch) else {
-            return self.take_own_id(error);
-        };
-        for flight in &mut self.flights {
-            flight.bytes = stamp_producer(&flight.bytes, sequence);
-            flight.renewals += 1;
-            let count = flight.waiters.len() as u32;
-            sequence.base_sequence = ProducerSequence::advance(sequence.base_sequence, count);
-        }
-        self.sequence = Some(sequence);
-        self.renew = false;
-        tracing::info!(topic = %self.topic, partition = self.partition.0, %error, "the sequence has a gap; a new epoch begins");
-        self.send_again();
-    }
-
-    /// Takes back all attempts at `node`: since the first of them was out of order, none of them was appended.
-    fn recall_rejected(&mut self, node: dlog_core::NodeId) {
-        for flight in &mut self.flights {
-            if flight.attempt.is_some() {
-                abandon(self.link.as_deref(), flight);
-                flight.not_applied(node);
-            }
-        }
-    }
-
-    /// The epochs of this id are used up: batches in flight end, the next one waits for a new id.
-    fn take_own_id(&mut self, error: &Error) {
-        for flight in self.flights.drain(..) {
-            flight.failed(error);
-        }
-        (self.sequence, self.own_id, self.renew) = (None, true, false);
-    }
-
     /// Checks the invariants in the type's documentation.
     fn assert_invariants(&self) {
         debug_assert!(self.flights.iter().is_sorted_by(|a, b| a.first_number < b.first_number));
@@ -591,11 +376,6 @@ fn abandon(link: Option<&Link>, flight: &Flight) {
 /// The beginning of the epoch after this one, if the id has one left.
 fn next_epoch(sequence: ProducerSequence) -> Option<ProducerSequence> {
     Some(ProducerSequence { id: sequence.id, epoch: sequence.epoch.checked_add(1)?, base_sequence: 0 })
-}
-
-/// The error of records that can't be sent as they are.
-fn unsendable(error: &BatchError) -> Error {
-    Error::new(error.to_detail(dlog_core::Stage::Client))
 }
 
 /// The result of what resolves, if anything does; else never.

@@ -46,12 +46,15 @@ struct Waiting {
     lanes: BTreeMap<u64, mpsc::UnboundedSender<Answer>>,
 }
 
+/// The link to one node; locked while it is opened, so that all lanes share one try.
+type Slot = tokio::sync::Mutex<Option<Arc<Link>>>;
+
 /// The links of a producer, one for each node.
 #[derive(Debug)]
 pub(crate) struct Links {
     client: Client,
     request_ids: AtomicU64,
-    open: Mutex<BTreeMap<NodeId, Arc<tokio::sync::Mutex<Option<Arc<Link>>>>>>,
+    open: Mutex<BTreeMap<NodeId, Arc<Slot>>>,
 }
 
 impl Links {

@@ -1,98 +1,118 @@
-//! What a peer's message must pass before the raft crate sees it: a bad one panics the crate, or makes it take what isn't so.
+//! What of a peer's message is checked against this replica before the raft crate sees it. The crate trusts its input: a commit
+//! index beyond the log, a gap, or a vote at the wrong moment panics it. A refused message changes nothing.
 
 use super::Replica;
 use crate::error::Refusal;
 use crate::message::{MessageKind, PeerMessage, WireEntry};
-use dlog_core::batch::{BatchLimits, validate};
-use dlog_core::{FrameKind, LogId, LogIndex, Offset, limits};
+use crate::options::PENDING_READS_MAX;
+use dlog_core::batch::{self, BatchLimits};
+use dlog_core::{FrameKind, LogId, LogIndex, Offset, Term};
 
 impl Replica {
-    /// Refuses what must not be stepped. Changes nothing.
-    pub(crate) fn admit(&self, message: &PeerMessage) -> Result<(), Refusal> {
-        message.validate()?;
+    pub(super) fn check_message(&self, message: &PeerMessage) -> Result<(), Refusal> {
         if message.to != self.replica {
             return Err(Refusal::NotForUs(message.to));
         }
         if message.log != self.log {
             return Err(Refusal::AnotherLog(message.log));
         }
-        let last = self.view().last().index;
-        let beyond = |index: LogIndex| if index > last { Err(Refusal::Beyond { index, last }) } else { Ok(()) };
+        message.validate()?;
+        if message.kind.is_response() && self.driver.raft().prs().get(message.from.0).is_none() {
+            return Err(Refusal::NotAMember(message.from));
+        }
         match message.kind {
-            MessageKind::Append => self.admit_append(message),
-            // The crate panics on a commit beyond its log; an honest leader never sends more than this replica acked.
-            MessageKind::Heartbeat => beyond(message.commit),
-            MessageKind::AppendResponse => {
-                if !self.membership.members().contains(&message.from) {
-                    return Err(Refusal::NotAMember(message.from));
-                }
-                if message.reject { Ok(()) } else { beyond(message.index) }
+            MessageKind::Append => self.check_append(message),
+            MessageKind::Heartbeat => self.check_beyond(message, message.commit),
+            MessageKind::AppendResponse => self.check_append_response(message),
+            // A genuine vote comes after our request for it left, and that waited for every write. The crate panics if a
+            // replica becomes leader while its frames aren't durable.
+            MessageKind::RequestVoteResponse | MessageKind::RequestPreVoteResponse if self.driver.is_writing() => {
+                Err(Refusal::NotDurable)
             }
-            MessageKind::HeartbeatResponse
-            | MessageKind::RequestVoteResponse
-            | MessageKind::RequestPreVoteResponse
-            | MessageKind::TimeoutNow
-                if !self.membership.members().contains(&message.from) =>
-            {
-                Err(Refusal::NotAMember(message.from))
+            MessageKind::TimeoutNow if self.driver.is_writing() => Err(Refusal::NotDurable),
+            MessageKind::TimeoutNow if self.stopping.is_some() => Err(Refusal::Stopping),
+            MessageKind::ReadIndex if !self.driver.is_leader() => Err(Refusal::NotLeader),
+            MessageKind::ReadIndex if self.driver.raft().pending_read_count() >= PENDING_READS_MAX => {
+                Err(Refusal::Overloaded)
             }
-            // It would campaign at once, with frames that aren't durable.
-            MessageKind::TimeoutNow if !self.writes.is_empty() => Err(Refusal::NotDurable),
-            MessageKind::ReadIndex | MessageKind::ReadIndexResponse => Err(Refusal::Field("kind")),
+            MessageKind::ReadIndexResponse if !self.reads.is_pending(&message.context) => Err(Refusal::Unasked),
             _ => Ok(()),
         }
     }
 
-    fn admit_append(&self, message: &PeerMessage) -> Result<(), Refusal> {
-        if message.term < self.term() {
-            // Answered with the newer term, not appended.
-            return Ok(());
-        }
-        let view = self.view();
-        if view.pinned_bytes() > self.options.pinned_bytes_max {
-            return Err(Refusal::Overloaded);
-        }
-        if message.index < self.committed() {
-            // Answered with the commit index, not appended.
-            return Ok(());
-        }
-        if message.index > view.last().index || view.term(message.index) != Some(message.log_term) {
-            // The crate rejects it, and nothing of it is appended.
-            return Ok(());
-        }
-        let known = |entry: &&WireEntry| view.term(entry.index) == Some(entry.term);
-        let new = &message.entries[message.entries.iter().take_while(known).count()..];
-        let Some(first) = new.first() else { return Ok(()) };
-        if first.index <= self.committed() {
-            return Err(Refusal::Committed(first.index));
-        }
-        let Some(mut expected) = view.offset_after(first.index.previous()) else {
-            return Err(Refusal::Committed(first.index));
-        };
-        for entry in new {
-            expected = self.admit_entry(entry, expected)?;
+    /// `index` counts only if the message isn't of an older term.
+    fn check_beyond(&self, message: &PeerMessage, index: LogIndex) -> Result<(), Refusal> {
+        let last = self.driver.storage().view.last().index;
+        if message.term >= self.term() && index > last {
+            return Err(Refusal::Beyond { index, last });
         }
         Ok(())
     }
 
-    /// The offset after an entry that would be appended at `expected`.
-    fn admit_entry(&self, entry: &WireEntry, expected: Offset) -> Result<Offset, Refusal> {
-        let bad = |reason: String| Refusal::Entry { index: entry.index, reason };
-        if entry.payload.len() > limits::FRAME_PAYLOAD_BYTES_MAX {
-            return Err(bad("payload too large".to_owned()));
+    fn check_append_response(&self, message: &PeerMessage) -> Result<(), Refusal> {
+        if message.reject && message.reject_hint > message.index {
+            return Err(Refusal::Field("reject_hint"));
         }
-        match entry.kind {
-            FrameKind::NoOp if entry.payload.is_empty() => Ok(expected),
-            FrameKind::Command if self.log == LogId::GROUP_ZERO => Ok(expected),
-            FrameKind::Records if self.log != LogId::GROUP_ZERO => {
-                let header = validate(&entry.payload, BatchLimits::HARD).map_err(|error| bad(error.to_string()))?;
-                if header.base_offset != expected {
-                    let found = header.base_offset;
-                    return Err(Refusal::BaseOffset { index: entry.index, expected, found });
-                }
-                Ok(expected.plus(u64::from(header.record_count)))
-            }
-            kind => Err(bad(format!("kind {kind:?} may not stand in this log in this version"))),
+        if message.term > self.term() {
+            return Ok(());
         }
+        self.check_beyond(message, message.index)
     }
+
+    fn check_append(&self, message: &PeerMessage) -> Result<(), Refusal> {
+        let view = &self.driver.storage().view;
+        if message.term < self.term() || message.index < self.driver.commit() {
+            // Answered by the crate without a look at the entries.
+            return Ok(());
+        }
+        if view.term(message.index) != Some(message.log_term) {
+            // The crate answers where the logs differ.
+            return Ok(());
+        }
+        let is_new = |entry: &&WireEntry| view.term(entry.index) != Some(entry.term);
+        let Some(first) = message.entries.iter().position(|entry| is_new(&entry)) else { return Ok(()) };
+        let new = &message.entries[first..];
+        let bytes: usize = new.iter().map(|entry| entry.payload.len()).sum();
+        if view.pinned_bytes() > 0 && view.pinned_bytes() + bytes > self.options.pinned_bytes_max {
+            return Err(Refusal::Overloaded);
+        }
+        let before = new[0].index.previous();
+        if before < self.driver.commit() {
+            return Err(Refusal::Committed(new[0].index));
+        }
+        let mut next_offset = view.offset_after(before).ok_or(Refusal::Committed(new[0].index))?;
+        for entry in new {
+            next_offset = check_entry(self.log, entry, next_offset)?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks an entry that would be appended at `next_offset`; gives the offset after it.
+fn check_entry(log: LogId, entry: &WireEntry, next_offset: Offset) -> Result<Offset, Refusal> {
+    let index = entry.index;
+    let wrong = |reason: String| Refusal::Entry { index, reason };
+    match entry.kind {
+        FrameKind::Records if log != LogId::GROUP_ZERO => {
+            let header = batch::validate(&entry.payload, BatchLimits::HARD).map_err(|error| wrong(error.to_string()))?;
+            if header.base_offset != next_offset {
+                return Err(Refusal::BaseOffset { index, expected: next_offset, found: header.base_offset });
+            }
+            if header.term() != Some(stamped_term(entry.term)) {
+                return Err(wrong("the batch is stamped with another term".to_owned()));
+            }
+            let end = next_offset.0.checked_add(u64::from(header.record_count)).filter(|end| *end <= Offset::MAX.0);
+            end.map(Offset).ok_or_else(|| wrong("no offsets are left".to_owned()))
+        }
+        FrameKind::NoOp if entry.payload.is_empty() => Ok(next_offset),
+        FrameKind::Command if log == LogId::GROUP_ZERO && entry.payload.len() <= crate::options::COMMAND_BYTES_MAX => {
+            Ok(next_offset)
+        }
+        kind => Err(wrong(format!("{kind:?} can't stand in this log, or not like this"))),
+    }
+}
+
+/// The term as a batch's 32-bit field holds it.
+fn stamped_term(term: Term) -> Term {
+    Term(term.0.min(i32::MAX as u64))
 }

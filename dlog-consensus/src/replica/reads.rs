@@ -1,92 +1,108 @@
-//! Where the log ends: only a leader that a majority has just confirmed may say so.
+//! Reads that wait until a majority confirmed the leader, and (on a follower) until the commit index is known here.
 
-use super::Replica;
 use crate::options::PENDING_READS_MAX;
 use crate::output::{Output, Reply};
-use crate::proposal::not_leader;
-use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
-use dlog_core::{LogIndex, Offset, RequestId};
-use raft::ReadState;
+use bytes::{BufMut, Bytes, BytesMut};
+use dlog_core::error::ErrorDetail;
+use dlog_core::{LogIndex, Offset, ReplicaId, RequestId};
 use std::collections::BTreeMap;
 
-struct Read {
+/// The context of a read: replica, a value drawn at its start, a counter. Unique for each attempt, so that an old answer can't
+/// be taken for a new one.
+const CONTEXT_BYTES: usize = 24;
+
+struct PendingRead {
     request: RequestId,
-    high_watermark: Offset,
-    index: LogIndex,
-    since_tick: u64,
+    deadline: u64,
+    index: Option<LogIndex>,
 }
 
-/// Reads that wait for a majority's word, by the number that names the attempt: never used twice.
-#[derive(Default)]
+/// The reads of one replica.
 pub(crate) struct Reads {
+    replica: ReplicaId,
+    start: u64,
     next: u64,
-    waiting: BTreeMap<u64, Read>,
+    pending: BTreeMap<u64, PendingRead>,
 }
 
 impl Reads {
+    pub(crate) fn new(replica: ReplicaId, start: u64) -> Reads {
+        Reads { replica, start, next: 1, pending: BTreeMap::new() }
+    }
+
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-}
-
-impl Replica {
-    pub(crate) fn on_read_index(&mut self, request: RequestId, out: &mut Vec<Output>) {
-        let refused = if !self.is_leader() {
-            Some(not_leader(self.leader(), Outcome::Rejected))
-        } else if self.view().term(self.committed()) != Some(self.term()) {
-            // The crate would drop the read without a word: a fresh leader doesn't know yet what is committed.
-            let text = "the new leader has not committed anything yet; ask again in a moment";
-            Some(ErrorDetail::rejected(ErrorCode::NotYetAvailable, Stage::Service, text).with_retry_after_ms(10))
-        } else if self.reads.waiting.len() >= PENDING_READS_MAX {
-            let text = "too many reads are waiting; ask again in a moment";
-            Some(ErrorDetail::rejected(ErrorCode::Overloaded, Stage::Admission, text).with_retry_after_ms(20))
-        } else {
-            None
-        };
-        if let Some(error) = refused {
-            out.push(Output::Reply { request, result: Err(error) });
-            return;
-        }
-        self.reads.next += 1;
-        let context = self.reads.next;
-        let index = self.committed();
-        let high_watermark = self.told.high_watermark.max(self.view().offset_after(index).unwrap_or_default());
-        let read = Read { request, high_watermark, index, since_tick: self.ticks };
-        self.reads.waiting.insert(context, read);
-        self.raw.read_index(context.to_be_bytes().to_vec());
+        self.pending.len()
     }
 
-    /// A majority has confirmed these.
-    pub(crate) fn on_read_states(&mut self, states: Vec<ReadState>, out: &mut Vec<Output>) {
-        for state in states {
-            let Ok(context) = <[u8; 8]>::try_from(state.request_ctx.as_slice()) else { continue };
-            if let Some(read) = self.reads.waiting.remove(&u64::from_be_bytes(context)) {
-                let reply = Reply::ReadIndex { high_watermark: read.high_watermark, index: read.index };
-                out.push(Output::Reply { request: read.request, result: Ok(reply) });
-            }
+    pub(crate) fn is_full(&self) -> bool {
+        self.pending.len() >= PENDING_READS_MAX
+    }
+
+    /// Notes a read and gives its context.
+    pub(crate) fn begin(&mut self, request: RequestId, deadline: u64) -> Vec<u8> {
+        let number = self.next;
+        self.next += 1;
+        self.pending.insert(number, PendingRead { request, deadline, index: None });
+        let mut context = BytesMut::with_capacity(CONTEXT_BYTES);
+        context.put_u64(self.replica.0);
+        context.put_u64(self.start);
+        context.put_u64(number);
+        context.to_vec()
+    }
+
+    /// The number of one of our own pending reads.
+    fn number(&self, context: &Bytes) -> Option<u64> {
+        let word = |at: usize| context.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
+        let ours = context.len() == CONTEXT_BYTES && word(0)? == self.replica.0 && word(8)? == self.start;
+        let number = word(16)?;
+        (ours && self.pending.contains_key(&number)).then_some(number)
+    }
+
+    pub(crate) fn is_pending(&self, context: &Bytes) -> bool {
+        self.number(context).is_some()
+    }
+
+    /// A majority confirmed that the leader's commit index was `index` after the read began.
+    pub(crate) fn confirm(&mut self, context: &Bytes, index: LogIndex) {
+        let Some(number) = self.number(context) else { return };
+        if let Some(read) = self.pending.get_mut(&number) {
+            read.index = Some(index);
         }
     }
 
-    /// Reads that no majority answered within an election timeout get an answer, too.
-    pub(crate) fn expire_reads(&mut self, out: &mut Vec<Output>) {
-        let limit = 2 * u64::from(self.options.election_ticks);
-        let ticks = self.ticks;
-        self.reads.waiting.retain(|_, read| {
-            let late = ticks - read.since_tick > limit;
-            if late {
-                let text = "no majority confirmed this leader in time; ask again";
-                let error = ErrorDetail::rejected(ErrorCode::NoLeader, Stage::Replication, text);
-                out.push(Output::Reply { request: read.request, result: Err(error.with_retry_after_ms(50)) });
+    /// Replies to confirmed reads whose index is committed here.
+    pub(crate) fn release(&mut self, commit: LogIndex, high_watermark: Offset, out: &mut Vec<Output>) {
+        self.pending.retain(|_, read| {
+            if read.index.is_none_or(|index| index > commit) {
+                return true;
             }
-            !late
+            let result = Ok(Reply::ReadIndex { high_watermark, index: commit });
+            out.push(Output::Reply { request: read.request, result });
+            false
         });
     }
 
-    pub(crate) fn fail_reads(&mut self, out: &mut Vec<Output>) {
-        let leader = self.leader();
-        for read in std::mem::take(&mut self.reads.waiting).into_values() {
-            let result = Err(not_leader(leader, Outcome::Rejected));
-            out.push(Output::Reply { request: read.request, result });
-        }
+    /// Fails those that waited too long.
+    pub(crate) fn expire(&mut self, now: u64, error: &ErrorDetail, out: &mut Vec<Output>) {
+        self.fail_where(|read| read.deadline <= now, error, out);
+    }
+
+    /// Fails those that no leader has confirmed: the one they asked is gone.
+    pub(crate) fn fail_unconfirmed(&mut self, error: &ErrorDetail, out: &mut Vec<Output>) {
+        self.fail_where(|read| read.index.is_none(), error, out);
+    }
+
+    pub(crate) fn fail_all(&mut self, error: &ErrorDetail, out: &mut Vec<Output>) {
+        self.fail_where(|_| true, error, out);
+    }
+
+    fn fail_where(&mut self, fails: impl Fn(&PendingRead) -> bool, error: &ErrorDetail, out: &mut Vec<Output>) {
+        self.pending.retain(|_, read| {
+            let fails = fails(read);
+            if fails {
+                out.push(Output::Reply { request: read.request, result: Err(error.clone()) });
+            }
+            !fails
+        });
     }
 }

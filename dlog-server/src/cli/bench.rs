@@ -100,9 +100,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// What kept it from measuring.
 pub fn run(verb: BenchVerb) -> anyhow::Result<Exit> {
     match verb {
-        BenchVerb::Produce(args) => {
-            run_load(args.load, args.window, args.rate.map_or(Pace::Closed, Pace::ClosedAt))
-        }
+        BenchVerb::Produce(args) => run_load(args.load, args.window, args.rate.map_or(Pace::Closed, Pace::ClosedAt)),
         BenchVerb::Latency(args) => run_load(args.load, args.window, Pace::Open(args.rate)),
         BenchVerb::Disk(args) => disk::run(&args),
     }

@@ -123,7 +123,8 @@ pub fn run(args: ConsumeArgs) -> anyhow::Result<Exit> {
         for warning in consumer.take_warnings() {
             out::note(format!("warning: {warning}"));
         }
-        let mut printer = Printer { topic, format, sink: Sink::new(std::io::stdout()), left: args.count.unwrap_or(u64::MAX) };
+        let mut printer =
+            Printer { topic, format, sink: Sink::new(std::io::stdout()), left: args.count.unwrap_or(u64::MAX) };
         let result = printer.print_all(&mut consumer, &stop).await;
         // What was read is printed before anything is told.
         out::check(printer.sink.flush())?;
@@ -202,7 +203,8 @@ mod tests {
 
     #[test]
     fn flags_become_options() {
-        let options = args(&["--from", "-3", "-p", "2", "--to", "9", "-F", "--node", "n2", "--timeout", "3s"]).options();
+        let options =
+            args(&["--from", "-3", "-p", "2", "--to", "9", "-F", "--node", "n2", "--timeout", "3s"]).options();
         assert_eq!((options.from, options.to), (Start::Last(3), Some(End::Offset(Offset(9)))));
         assert_eq!((options.partitions.as_slice(), options.follow), (&[2][..], true));
         assert_eq!((options.node.as_deref(), options.timeout.as_secs()), (Some("n2"), 3));
@@ -220,8 +222,7 @@ mod tests {
     #[test]
     fn records_are_printed_and_counted() {
         let mut written = Vec::new();
-        let mut printer =
-            Printer { topic: "t", format: Format::Raw, sink: Sink::new(&mut written), left: 2 };
+        let mut printer = Printer { topic: "t", format: Format::Raw, sink: Sink::new(&mut written), left: 2 };
         let record = dlog_client::Record { value: Some("v".into()), ..Default::default() };
         printer.print(Ok(ConsumedRecord { partition: 0, offset: Offset(1), record })).expect("memory");
         assert_eq!(printer.left, 1);

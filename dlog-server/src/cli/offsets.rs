@@ -71,10 +71,7 @@ mod tests {
     #[test]
     fn the_keys_are_the_contract() {
         let mut offsets = PartitionOffsets { partition: 1, log_start: 2, high_watermark: 9, ..Default::default() };
-        assert_eq!(
-            to_json(&offsets).to_string(),
-            "{\"partition\":1,\"log_start\":2,\"high_watermark\":9,\"at\":null}"
-        );
+        assert_eq!(to_json(&offsets).to_string(), "{\"partition\":1,\"log_start\":2,\"high_watermark\":9,\"at\":null}");
         offsets.at_offset = Some(4);
         assert_eq!(to_json(&offsets)["at"], 4);
     }

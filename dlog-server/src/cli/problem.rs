@@ -36,7 +36,9 @@ pub fn next_command(code: ErrorCode) -> Option<&'static str> {
     Some(match code {
         ErrorCode::UnknownTopic => "`dlog topic list` shows what there is, `dlog topic create NAME` makes one",
         ErrorCode::UnknownPartition => "`dlog topic describe NAME` shows its partitions",
-        ErrorCode::TopicExists => "`dlog topic describe NAME` shows it; `topic create --if-not-exists` takes it as it is",
+        ErrorCode::TopicExists => {
+            "`dlog topic describe NAME` shows it; `topic create --if-not-exists` takes it as it is"
+        }
         ErrorCode::OffsetOutOfRange => "`dlog offsets TOPIC` shows where each partition begins and ends",
         ErrorCode::NoLeader
         | ErrorCode::NotLeader

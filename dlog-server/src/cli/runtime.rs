@@ -9,7 +9,8 @@ use std::future::Future;
 /// # Errors
 /// The verb's.
 pub fn run(verb: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
     let result = runtime.block_on(verb);
     // A thread that waits for input must not keep the process.
     runtime.shutdown_background();

@@ -12,10 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What keeps it from starting.
 pub fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     init_tracing("info");
-    let config = args.into_config().map_err(|error| super::exit::ExitError {
-        exit: Exit::Usage,
-        message: format!("{error:#}"),
-    })?;
+    let config = args
+        .into_config()
+        .map_err(|error| super::exit::ExitError { exit: Exit::Usage, message: format!("{error:#}") })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("dlog-io")

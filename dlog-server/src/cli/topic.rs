@@ -171,17 +171,25 @@ async fn describe(args: DescribeArgs) -> anyhow::Result<Exit> {
 fn delete(args: &DeleteArgs) -> anyhow::Result<Exit> {
     let name = args.name.as_str();
     if args.confirm.yes || args.dry_run {
-        return runtime::run_until_interrupted(async { delete_now(&args.client.connect().await?, name, args.dry_run).await });
+        return runtime::run_until_interrupted(async {
+            delete_now(&args.client.connect().await?, name, args.dry_run).await
+        });
     }
     // A program that forgot to say yes must not delete, nor wait for an answer that never comes.
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        let message = format!("topic delete asks before it deletes; without a terminal say --yes: dlog topic delete {name} --yes");
+        let message = format!(
+            "topic delete asks before it deletes; without a terminal say --yes: dlog topic delete {name} --yes"
+        );
         return Err(ExitError::usage(message));
     }
     runtime::run_until_interrupted(async {
         let client = args.client.connect().await?;
-        let plan = client.admin().delete_topic(name, true).await.with_context(|| format!("can't delete topic {name}"))?;
-        out::note(format!("Topic {name}, {} partitions and all their records go for good. Type its name to go on:", plan.partitions));
+        let plan =
+            client.admin().delete_topic(name, true).await.with_context(|| format!("can't delete topic {name}"))?;
+        out::note(format!(
+            "Topic {name}, {} partitions and all their records go for good. Type its name to go on:",
+            plan.partitions
+        ));
         let answer = tokio::task::spawn_blocking(|| {
             let mut line = String::new();
             std::io::stdin().lock().read_line(&mut line).map(|_| line)

@@ -48,7 +48,10 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
         report.damage.len()
     ))?;
     if report.set_aside > 0 {
-        out::line(&format!("{} files were set aside by earlier starts; nobody needs them, they were not checked", report.set_aside))?;
+        out::line(&format!(
+            "{} files were set aside by earlier starts; nobody needs them, they were not checked",
+            report.set_aside
+        ))?;
     }
     if !report.damage.is_empty() {
         out::line(&report.damage.iter().map(place_text).collect::<Vec<_>>().join("\n"))?;
@@ -85,7 +88,14 @@ mod tests {
 
     #[test]
     fn json_names_each_bad_place() {
-        let bad = Damage { path: "a".into(), position: 5, bytes: 1, index: None, offset: Some(Offset(3)), detail: "d".into() };
+        let bad = Damage {
+            path: "a".into(),
+            position: 5,
+            bytes: 1,
+            index: None,
+            offset: Some(Offset(3)),
+            detail: "d".into(),
+        };
         let json = to_json(&VerifyReport { damage: vec![bad], ..VerifyReport::default() });
         assert_eq!((&json["damaged"][0]["file"], &json["damaged"][0]["offset"]), (&json!("a"), &json!(3)));
     }

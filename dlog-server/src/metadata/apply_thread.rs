@@ -54,7 +54,7 @@ impl<S: StateStore> ApplyThread<S> {
         inbox: Inbox,
         disks: Vec<mpsc::Sender<DiskMessage>>,
     ) -> anyhow::Result<(ApplyThread<S>, watch::Receiver<Arc<Catalogue>>, AppliedWatch)> {
-        let applied = store.applied()?;
+        let applied = store.applied();
         let catalogue = Catalogue::load(applied, store.scan(b"")?)?;
         let (publish, catalogue_watch) = watch::channel(Arc::new(catalogue.clone()));
         let (applied_sender, applied_watch) = watch::channel(applied);

@@ -49,7 +49,7 @@ fn wishes(context: &NodeContext) -> Vec<(ReplicaId, ReplicaId)> {
             }
             let Some(partition) = catalogue.partition_of_log(status.log) else { continue };
             let preferred = partition.preferred;
-            if preferred != *replica && status.in_sync.contains(&preferred) {
+            if preferred != *replica && status.peers.iter().any(|p| p.replica == preferred && p.in_sync) {
                 wishes.push((*replica, preferred));
             }
         }

@@ -9,7 +9,7 @@ use crate::shard::inbox::Inbox;
 use dlog_consensus::PeerMessage;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_core::{LogId, NodeId, ReplicaId};
-use dlog_protocol::status::error_to_status;
+use dlog_protocol::status::{to_message, to_status};
 use dlog_protocol::v1::peer_server::Peer;
 use dlog_protocol::v1::{self, PeerBundle, PeerNotice};
 use std::sync::{Arc, OnceLock};
@@ -49,7 +49,7 @@ impl PeerService {
     fn formed(&self) -> Result<&Formed, Status> {
         self.formed.get().ok_or_else(|| {
             let text = "this node is still waiting for the others to form the cluster";
-            error_to_status(&ErrorDetail::rejected(ErrorCode::Unavailable, Stage::Connection, text))
+            to_status(&ErrorDetail::rejected(ErrorCode::Unavailable, Stage::Connection, text))
         })
     }
 
@@ -58,7 +58,7 @@ impl PeerService {
             return Ok(());
         }
         let text = "the call comes from a node of another cluster";
-        Err(error_to_status(&ErrorDetail::rejected(ErrorCode::WrongCluster, Stage::Connection, text)))
+        Err(to_status(&ErrorDetail::rejected(ErrorCode::WrongCluster, Stage::Connection, text)))
     }
 }
 
@@ -85,7 +85,7 @@ impl Peer for PeerService {
             .unwrap_or_default();
         let node = formed.hello.check(first.hello.as_ref()).map_err(|error| {
             tracing::warn!(error = error.message, "a peer was refused");
-            error_to_status(&error)
+            to_status(&error)
         })?;
         let priority = first.hello.as_ref().map(v1::Hello::priority).unwrap_or_default();
         let (notices, receiver) = mpsc::channel(NOTICES_QUEUED);
@@ -113,9 +113,9 @@ impl Peer for PeerService {
             .await
             .map_err(|_| {
                 let text = "the metadata group did not commit the command in time";
-                error_to_status(&ErrorDetail::unknown(ErrorCode::Timeout, Stage::Replication, text))
+                to_status(&ErrorDetail::unknown(ErrorCode::Timeout, Stage::Replication, text))
             })?
-            .map_err(|error| error_to_status(&formed.context.complete_error(error)))?;
+            .map_err(|error| to_status(&formed.context.complete_error(error)))?;
         Ok(Response::new(v1::ForwardResponse { index: index.0, outcome: outcome.encode().into() }))
     }
 
@@ -154,7 +154,7 @@ async fn deliver(
             Err(text) => {
                 tracing::warn!(%peer, %log, error = text, "a peer's message was refused");
                 let error = ErrorDetail::rejected(ErrorCode::InvalidArgument, Stage::Connection, text);
-                let notice = PeerNotice { error: Some((&error).into()), log: Some(log.0), ..PeerNotice::default() };
+                let notice = PeerNotice { error: Some(to_message(&error)), log: Some(log.0), ..PeerNotice::default() };
                 // A peer that doesn't read its notices doesn't get them.
                 let _ = notices.try_send(Ok(notice));
             }

@@ -5,7 +5,7 @@ use super::outgoing::chain;
 use bytes::Bytes;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_core::{LogIndex, NodeId, limits};
-use dlog_protocol::status::error_from_status;
+use dlog_protocol::status::from_status;
 use dlog_protocol::v1::peer_client::PeerClient;
 use dlog_protocol::v1::{ForwardRequest, NodeReportRequest, NodeReportResponse};
 use dlog_replication::CommandOutcome;
@@ -84,7 +84,7 @@ impl PeerPool {
             timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
         });
         request.set_timeout(timeout);
-        let answer = client.forward(request).await.map_err(|status| error_from_status(&status))?.into_inner();
+        let answer = client.forward(request).await.map_err(|status| from_status(&status))?.into_inner();
         let outcome = CommandOutcome::decode(&answer.outcome).ok_or_else(|| {
             let text = "the metadata leader's answer can't be read: do all nodes run the same version?";
             ErrorDetail::unknown(ErrorCode::Internal, Stage::Connection, text)
@@ -107,7 +107,7 @@ impl PeerPool {
         let call = client.node_report(tonic::Request::new(request));
         match tokio::time::timeout(timeout, call).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(error_from_status(&status)),
+            Ok(Err(status)) => Err(from_status(&status)),
             Err(_) => Err(ErrorDetail::rejected(
                 ErrorCode::Timeout,
                 Stage::Connection,

@@ -59,7 +59,8 @@ pub fn start(
     let context = &service.context;
     let consumer = open(context, request).map_err(|error| to_status(context, error))?;
     let permit = Arc::clone(&service.consumers).try_acquire_owned().map_err(|_| {
-        let text = format!("{} consume streams are open on this node; try another replica", limits::CONSUME_STREAMS_MAX);
+        let text =
+            format!("{} consume streams are open on this node; try another replica", limits::CONSUME_STREAMS_MAX);
         to_status(context, ErrorDetail::rejected(ErrorCode::Overloaded, Stage::Service, text))
     })?;
     let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);

@@ -44,7 +44,8 @@ pub fn partition<'a>(
     number: PartitionIndex,
 ) -> Result<&'a PartitionInfo, ErrorDetail> {
     catalogue.partition(topic.topic, number).ok_or_else(|| {
-        let text = format!("topic {} has {} partitions (from 0), not a partition {number}", topic.name, topic.partitions);
+        let text =
+            format!("topic {} has {} partitions (from 0), not a partition {number}", topic.name, topic.partitions);
         ErrorDetail::rejected(ErrorCode::UnknownPartition, Stage::Service, text)
     })
 }

@@ -48,9 +48,11 @@ pub async fn list(context: &Arc<NodeContext>, request: ListOffsetsRequest) -> Re
         };
         partitions.push(match result {
             Ok(offsets) => PartitionOffsets { partition: partition.0, ..offsets },
-            Err(error) => {
-                PartitionOffsets { partition: partition.0, error: Some(to_wire(context, error)), ..PartitionOffsets::default() }
-            }
+            Err(error) => PartitionOffsets {
+                partition: partition.0,
+                error: Some(to_wire(context, error)),
+                ..PartitionOffsets::default()
+            },
         });
     }
     Ok(ListOffsetsResponse { partitions })
@@ -100,7 +102,8 @@ async fn read_index_answer(answer: oneshot::Receiver<ReplyResult>, deadline: Ins
         Ok(Ok(Err(error))) => Err(error),
         Ok(Err(_)) => Err(super::errors::shutting_down()),
         Err(_) => {
-            let text = "no majority confirmed the leader in time; `dlog cluster health` says which replicas are missing";
+            let text =
+                "no majority confirmed the leader in time; `dlog cluster health` says which replicas are missing";
             Err(ErrorDetail::rejected(ErrorCode::Timeout, Stage::Replication, text))
         }
     }

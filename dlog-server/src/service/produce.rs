@@ -193,7 +193,8 @@ impl Submitted {
                 append_time: self.append_time.filter(|_| !appended[0].duplicate),
             }),
             other => {
-                let text = format!("the shard answered a batch with {other:?}; this is a fault in dlog, please report it");
+                let text =
+                    format!("the shard answered a batch with {other:?}; this is a fault in dlog, please report it");
                 Err(ErrorDetail::unknown(ErrorCode::Internal, Stage::Replication, text))
             }
         }
@@ -263,7 +264,9 @@ async fn take(
             let answer = async move {
                 match submitted.acked().await {
                     Ok(acked) => acked_response(id, &acked),
-                    Err(error) => ProduceResponse { request_id: id, error: Some(to_wire(&context, error)), ..Default::default() },
+                    Err(error) => {
+                        ProduceResponse { request_id: id, error: Some(to_wire(&context, error)), ..Default::default() }
+                    }
                 }
             };
             lanes.push(log, Box::pin(answer));

@@ -1,7 +1,7 @@
 //! What this node knows of what it holds, and the same of every other node.
 
 use crate::context::NodeContext;
-use dlog_consensus::{ReplicaStatus, Role};
+use dlog_consensus::{Role, Status};
 use dlog_core::{LogId, NodeId};
 use dlog_protocol::v1::{NodeReportRequest, NodeReportResponse, NodeTrouble, ReplicaReport, ReplicaRole};
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +57,7 @@ fn troubles(context: &NodeContext) -> Vec<NodeTrouble> {
     }]
 }
 
-fn replica_report(status: &ReplicaStatus, log_start: u64, bytes: u64) -> ReplicaReport {
+fn replica_report(status: &Status, log_start: u64, bytes: u64) -> ReplicaReport {
     let membership = &status.membership;
     let role = match status.role {
         Role::Leader => ReplicaRole::Leader,

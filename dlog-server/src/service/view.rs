@@ -108,6 +108,7 @@ fn health_replica(replica: &ReplicaReport) -> health::ReplicaReport {
 mod tests {
     use super::*;
     use crate::service::lookup::tests::catalogue;
+    use dlog_protocol::v1::NodeTrouble;
 
     fn replica(log: u64, node: u32, term: u64, leader: Option<u32>, high_watermark: u64) -> ReplicaReport {
         let id = |node| ReplicaId::new(NodeId(node), 2).0;
@@ -134,7 +135,8 @@ mod tests {
 
     #[test]
     fn the_leader_of_the_highest_term_counts() {
-        let view = view(vec![replica(7, 1, 4, Some(1), 90), replica(7, 2, 5, Some(2), 80), replica(7, 3, 5, Some(2), 70)]);
+        let view =
+            view(vec![replica(7, 1, 4, Some(1), 90), replica(7, 2, 5, Some(2), 80), replica(7, 3, 5, Some(2), 70)]);
         let leader = view.leader(LogId(7)).expect("one leads");
         assert_eq!(ReplicaId(leader.replica).node(), NodeId(2));
         assert_eq!(view.leader_hint(LogId(7)), Some((NodeId(2), Term(5))));
@@ -155,18 +157,16 @@ mod tests {
     #[test]
     fn a_node_speaks_only_for_its_own_replicas() {
         let mut nodes = BTreeMap::new();
-        let report = NodeReportResponse { replicas: vec![replica(7, 2, 9, Some(2), 5)], ..NodeReportResponse::default() };
+        let report =
+            NodeReportResponse { replicas: vec![replica(7, 2, 9, Some(2), 5)], ..NodeReportResponse::default() };
         nodes.insert(NodeId(1), Some(report));
         assert!(ClusterView::new(nodes, &catalogue()).best(LogId(7)).is_none());
     }
 
     #[test]
     fn silence_and_troubles_reach_health() {
-        let mut trouble = dlog_protocol::v1::NodeTrouble::default();
-        trouble.code = "disk_full".into();
-        let mut open = trouble.clone();
-        open.code = INSECURE.into();
-        let report = NodeReportResponse { troubles: vec![trouble, open], ..NodeReportResponse::default() };
+        let troubles = ["disk_full", INSECURE].map(|code| NodeTrouble { code: code.into(), ..NodeTrouble::default() });
+        let report = NodeReportResponse { troubles: troubles.into(), ..NodeReportResponse::default() };
         let nodes = BTreeMap::from([(NodeId(1), Some(report)), (NodeId(2), None)]);
         let catalogue = catalogue();
         let health = ClusterView::new(nodes, &catalogue).health(&catalogue);

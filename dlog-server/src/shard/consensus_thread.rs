@@ -5,16 +5,16 @@
 //! writes go to the disk thread as one message, messages to each peer as one bundle, replies to their requests.
 
 use super::disk_thread::DiskMessage;
-use super::inbox::{AdmissionPermit, Inbox, ReplyResult, ShardMessage, StartReplica};
+use super::inbox::{AdmissionPermit, Inbox, ProposeRequest, ReplyResult, ShardMessage, StartReplica};
 use super::read_thread::FetchRequest;
 use crate::clock::Clock;
 use crate::metadata::apply_thread::ApplyMessage;
 use crate::peer::outbox::Outboxes;
 use crate::replicas::{ReplicaHandle, ReplicaProgress, Replicas};
-use dlog_consensus::{Host, Input, Output, PeerMessage, Proposal, ReplicaStatus, Role, WriteId};
+use dlog_consensus::{FetchError, Host, Input, Output, PeerMessage, Proposal, ReplicaOptions, Role, Status, WriteId};
 use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
-use dlog_core::write::ReplicaWrite;
-use dlog_core::{LogId, LogIndex, Offset, ReplicaId, RequestId, Term};
+use dlog_core::write::{Create, LogPoint, ReplicaWrite};
+use dlog_core::{LogId, LogIndex, Offset, ReplicaId, RequestId, Term, limits};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -23,11 +23,16 @@ use tokio::sync::{oneshot, watch};
 
 /// Length of a tick: the unit of election and heartbeat timers (dlog-consensus counts in it).
 pub const TICK: Duration = Duration::from_millis(50);
+/// Ticks for which the preferred replica of a new partition tries to lead before anyone may: one election timeout.
+const CAMPAIGN_TICKS: u32 = 20;
 /// Messages taken in one turn: bounds how long replies and writes of a turn wait for its last input.
 const MESSAGES_PER_TURN: usize = 512;
 
+/// Bytes of proposals that go into the log in one step: well below what a journal group may hold.
+const PROPOSED_BYTES_PER_STEP: usize = 4 << 20;
+
 /// What every replica of a shard looked like at the last tick: for `describe`, health and the leadership balancer.
-pub type ShardStatus = Arc<Mutex<BTreeMap<ReplicaId, ReplicaStatus>>>;
+pub type ShardStatus = Arc<Mutex<BTreeMap<ReplicaId, Status>>>;
 
 /// Where the thread sends what its replicas say.
 pub struct Exits {
@@ -57,11 +62,17 @@ pub struct ConsensusThread {
     replicas: Arc<Replicas>,
     status: ShardStatus,
     progress: BTreeMap<ReplicaId, watch::Sender<ReplicaProgress>>,
+    logs: BTreeMap<ReplicaId, LogId>,
+    /// New replicas that should lead first, with the ticks for which they try: their peers may not have started yet.
+    preferred: BTreeMap<ReplicaId, u32>,
     waiting: BTreeMap<RequestId, Waiter>,
     next_request: u64,
     outputs: Vec<(ReplicaId, Output)>,
     writes: Vec<(WriteId, ReplicaWrite)>,
     messages: Vec<PeerMessage>,
+    /// Proposals of this turn, which go into the log together: one write and one message a peer for all of them.
+    proposals: BTreeMap<ReplicaId, Vec<Proposal>>,
+    proposed_bytes: usize,
     received: usize,
     stopping: bool,
 }
@@ -86,11 +97,15 @@ impl ConsensusThread {
             replicas,
             status,
             progress: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            preferred: BTreeMap::new(),
             waiting: BTreeMap::new(),
             next_request: 1,
             outputs: Vec::new(),
             writes: Vec::new(),
             messages: Vec::new(),
+            proposals: BTreeMap::new(),
+            proposed_bytes: 0,
             received: 0,
             stopping: false,
         }
@@ -106,6 +121,7 @@ impl ConsensusThread {
     ) {
         let (sender, receiver) = watch::channel(progress);
         self.progress.insert(replica, sender);
+        self.logs.insert(replica, log);
         self.replicas.insert(Arc::new(ReplicaHandle::new(log, replica, self.inbox.clone(), receiver, reader)));
     }
 
@@ -122,26 +138,29 @@ impl ConsensusThread {
                 let Ok(message) = self.queue.try_recv() else { break };
                 self.take(message);
             }
+            self.propose();
             let now = self.clock.now();
             if now >= next_tick {
                 // A process that was paused gets one tick, not all it missed: a timer must not fire for time in which
                 // nothing could be heard.
                 next_tick = now.plus(TICK);
                 self.host.tick_all(now, &mut self.outputs);
+                self.campaign();
                 self.publish_status();
             }
             self.execute();
         }
+        let _ = self.exits.disk.send(DiskMessage::Stop(self.host.producer_tables()));
     }
 
     fn take(&mut self, message: ShardMessage) {
+        if let ShardMessage::Propose(request) = message {
+            return self.take_proposal(request);
+        }
+        // What came before goes in before.
+        self.propose();
         match message {
-            ShardMessage::Propose(request) => {
-                let id = self.wait(request.reply, Some(request.permit));
-                let proposal =
-                    Proposal { request: id, batches: request.batches, append_time: request.append_time, acks: request.acks };
-                self.ask(request.replica, id, Input::Propose(proposal));
-            }
+            ShardMessage::Propose(request) => self.take_proposal(request),
             ShardMessage::Command { replica, command, reply } => {
                 let id = self.wait(reply, None);
                 self.ask(replica, id, Input::ProposeCommand { request: id, command });
@@ -167,7 +186,8 @@ impl ConsensusThread {
                 }
             }
             ShardMessage::EntriesRead { replica, fetch, frames } => {
-                self.step(replica, Input::EntriesRead { fetch, result: frames });
+                let result = frames.map_err(|reason| FetchError { reason });
+                self.step(replica, Input::EntriesRead { fetch, result });
             }
             ShardMessage::Applied { replica, index } => self.step(replica, Input::Applied { index }),
             ShardMessage::Unreachable { node } => {
@@ -179,6 +199,29 @@ impl ConsensusThread {
             ShardMessage::TakeProducers => self.take_producers(),
             ShardMessage::HandOver { reply } => self.hand_over(reply),
             ShardMessage::Stop => self.stopping = true,
+        }
+    }
+
+    fn take_proposal(&mut self, request: ProposeRequest) {
+        if !self.host.contains(request.replica) {
+            let _ = request.reply.send(Err(gone()));
+            return;
+        }
+        self.proposed_bytes += request.batches.iter().map(bytes::Bytes::len).sum::<usize>();
+        let id = self.wait(request.reply, Some(request.permit));
+        let proposal =
+            Proposal { request: id, batches: request.batches, append_time: request.append_time, acks: request.acks };
+        self.proposals.entry(request.replica).or_default().push(proposal);
+        if self.proposed_bytes >= PROPOSED_BYTES_PER_STEP {
+            self.propose();
+        }
+    }
+
+    /// Hands this turn's proposals to their replicas.
+    fn propose(&mut self) {
+        self.proposed_bytes = 0;
+        for (replica, proposals) in std::mem::take(&mut self.proposals) {
+            self.step(replica, Input::ProposeAll(proposals));
         }
     }
 
@@ -215,7 +258,9 @@ impl ConsensusThread {
         }
         let _ = self.exits.disk.send(DiskMessage::SegmentBytes(start.replica, start.segment_bytes));
         let now = self.clock.now();
-        match self.host.create(now, start.replica, start.log, start.intent, start.membership, &mut self.outputs) {
+        let options = ReplicaOptions { batch_bytes_max: start.batch_bytes_max, ..ReplicaOptions::default() };
+        let create = Create { intent: start.intent, membership: start.membership, start: LogPoint::default() };
+        match self.host.create(now, options, start.replica, start.log, create, &mut self.outputs) {
             Ok(()) => {
                 let fresh = ReplicaProgress {
                     high_watermark: Offset::ZERO,
@@ -228,15 +273,30 @@ impl ConsensusThread {
                 };
                 self.adopt(start.log, start.replica, fresh, None);
                 if start.preferred {
-                    self.step(start.replica, Input::Campaign);
+                    self.preferred.insert(start.replica, CAMPAIGN_TICKS);
                 }
             }
             Err(error) => tracing::error!(replica = %start.replica, log = %start.log, %error, "a replica can't be started"),
         }
     }
 
+    /// Lets new preferred replicas ask for votes, every tick until someone leads.
+    fn campaign(&mut self) {
+        let mut preferred = std::mem::take(&mut self.preferred);
+        preferred.retain(|_, ticks| {
+            *ticks -= 1;
+            *ticks > 0
+        });
+        for replica in preferred.keys() {
+            self.step(*replica, Input::Campaign);
+        }
+        self.preferred = preferred;
+    }
+
     fn delete(&mut self, replica: ReplicaId) {
-        self.host.delete(self.clock.now(), replica, &mut self.outputs);
+        self.host.delete(replica, &mut self.outputs);
+        self.preferred.remove(&replica);
+        self.logs.remove(&replica);
         self.progress.remove(&replica);
         self.replicas.remove(replica);
     }
@@ -284,22 +344,29 @@ impl ConsensusThread {
         match output {
             Output::Write { id, write } => self.writes.push((id, write)),
             Output::Send { message } => self.messages.push(message),
-            Output::ReadEntries { fetch, from, to, max_bytes, log, .. } => {
-                let _ = self.exits.reads.send(FetchRequest { replica, log, fetch, from, to, max_bytes });
+            Output::ReadEntries { fetch, from, to, max_bytes, .. } => {
+                if let Some(&log) = self.logs.get(&replica) {
+                    let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX).min(limits::CATCH_UP_READ_BYTES_MAX);
+                    let _ = self.exits.reads.send(FetchRequest { replica, log, fetch, from, to, max_bytes });
+                }
             }
-            Output::Progress { high_watermark, commit, read_bound, log_end } => self.publish(replica, |p| {
-                (p.high_watermark, p.commit, p.read_bound, p.log_end) = (high_watermark, commit, read_bound, log_end);
+            Output::Progress(now) => self.publish(replica, |p| {
+                (p.high_watermark, p.commit) = (now.high_watermark, now.commit);
+                (p.read_bound, p.log_end) = (now.read_bound, now.log_end);
             }),
-            Output::Role { term, role, leader } => {
-                tracing::info!(replica = %replica, term = %term, ?role, leader = ?leader, "role");
-                self.publish(replica, |p| (p.term, p.role, p.leader) = (term, role, leader));
+            Output::Role(now) => {
+                tracing::info!(%replica, term = %now.term, role = ?now.role, leader = ?now.leader, "role");
+                if now.leader.is_some() {
+                    self.preferred.remove(&replica);
+                }
+                self.publish(replica, |p| (p.term, p.role, p.leader) = (now.term, now.role, now.leader));
             }
             Output::Reply { request, result } => self.reply(request, result),
             Output::Apply { frames } => {
                 let _ = self.exits.apply.send(ApplyMessage::Frames { replica, frames });
             }
-            Output::Producers { .. } => {}
-            Output::Refused { reason } => tracing::warn!(replica = %replica, reason, "a peer's message was refused"),
+            Output::Producers { .. } | Output::Stopped => {}
+            Output::Refused { from, refusal } => tracing::warn!(%replica, %from, %refusal, "a peer's message was refused"),
             Output::Fatal { reason } => crate::fatal(&format!("replica {replica}: {reason}")),
         }
     }

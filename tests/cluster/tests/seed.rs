@@ -19,7 +19,7 @@ fn by_the_command_line() {
     let turn = Turn::take("seed-cli");
     let mut node = server(&turn);
     let address = node.options().client_address();
-    let dlog = |args: &[&str]| Verb::new("", ["--server", &address]).args(args);
+    let dlog = |args: &[&str]| Verb::new("", args).args(["--server", &address]);
 
     dlog(&["topic", "create", TOPIC]).ok();
     dlog(&["produce", TOPIC, "--key-separator", "="]).stdin("key-1=first\nkey-2=second\n").ok();

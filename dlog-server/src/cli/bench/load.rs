@@ -71,13 +71,15 @@ impl Load {
     pub async fn run(&self, client: &Client, stop: &CancellationToken) -> anyhow::Result<Figures> {
         let admin = client.admin();
         let Some(topic) = &self.topic else {
-            let own = format!("bench-{}-{:08x}", std::process::id(), fastrand::u32(..));
+            let own = format!("bench-{}-{:08x}", std::process::id(), fastrand::Rng::with_seed(crate::metadata::registration::random_seed()).u32(..));
             let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
             let topic = NewTopic { name: own.clone(), partitions, if_not_exists: true, ..NewTopic::default() };
             admin.create_topic(topic).await.with_context(|| format!("can't create topic {own}"))?;
             let result = self.run_on(client, &own, stop).await;
             if let Err(error) = admin.delete_topic(&own, false).await {
-                out::note(format!("topic {own} is left behind ({error}); delete it with: dlog topic delete {own} --yes"));
+                out::note(format!(
+                    "topic {own} is left behind ({error}); delete it with: dlog topic delete {own} --yes"
+                ));
             }
             return result;
         };
@@ -137,7 +139,10 @@ impl Load {
             Pace::Closed => None,
             Pace::ClosedAt(rate) | Pace::Open(rate) => Some(start_clock(rate, self.duration)),
         };
-        let ends = tokio::time::Instant::now() + self.duration;
+        let open = matches!(self.pace, Pace::Open(_));
+        // What was due in an open loop is sent even if that is late: to leave it out would flatter the figures.
+        let patience = if open { self.timeout } else { Duration::ZERO };
+        let ends = tokio::time::Instant::now() + self.duration + patience;
         let mut number = 0;
         loop {
             let next = async {
@@ -156,7 +161,7 @@ impl Load {
                     None => break,
                 },
             };
-            let (sender, measured, open) = (sender.clone(), measured.clone(), matches!(self.pace, Pace::Open(_)));
+            let (sender, measured) = (sender.clone(), measured.clone());
             tokio::spawn(async move {
                 let from = if open { due_at } else { Instant::now() };
                 let result = sender.send(number).await;
@@ -172,7 +177,10 @@ impl Load {
         // Every place free again: every record has its ack or its error.
         let all = window.acquire_many(self.window).await;
         drop(all);
-        let empty = Measured { latencies: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?, errors: 0, last_error: None };
+        let never_sent = due.filter(|_| open && !stop.is_cancelled()).map_or(0, |mut due| count_left(&mut due));
+        measured.lock().expect("no holder panics").errors += never_sent;
+        let empty =
+            Measured { latencies: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?, errors: 0, last_error: None };
         Ok(std::mem::replace(&mut *measured.lock().expect("no holder panics"), empty))
     }
 }
@@ -200,7 +208,8 @@ struct Sender {
 impl Sender {
     fn new(producer: Producer, topic: &str, partitions: u32, record_bytes: usize) -> Sender {
         // Noise: whatever compresses on the way would flatter the figures.
-        let value: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(record_bytes).collect();
+        let mut random = fastrand::Rng::with_seed(crate::metadata::registration::random_seed());
+        let value: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(record_bytes).collect();
         Sender { producer, topic: topic.to_string(), partitions, value: value.into() }
     }
 
@@ -238,6 +247,12 @@ fn start_clock(rate: f64, duration: Duration) -> mpsc::Receiver<Instant> {
         }
     });
     receiver
+}
+
+/// How many were due and not sent.
+fn count_left(due: &mut mpsc::Receiver<Instant>) -> u64 {
+    due.close();
+    std::iter::from_fn(|| due.try_recv().ok()).count() as u64
 }
 
 /// The figures of each node by its name; `None` of one that doesn't answer.

@@ -207,7 +207,8 @@ mod tests {
 
     fn print(format: &str, value: &'static [u8]) -> String {
         let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(value));
-        let header = |key: &str, value: Option<&'static [u8]>| Header { key: key.into(), value: value.map(Bytes::from_static) };
+        let header =
+            |key: &str, value: Option<&'static [u8]>| Header { key: key.into(), value: value.map(Bytes::from_static) };
         let headers = [header("h", Some(b"1")), header("g", None)];
         let record = RecordView {
             topic: "t",

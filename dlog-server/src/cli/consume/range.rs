@@ -45,7 +45,9 @@ impl From {
             None => number(text).map(From::Offset),
         };
         parsed.ok_or_else(|| {
-            format!("{text:?} is no start: write earliest, latest, an offset, -N for the last N, or @ and a time, like @-1h")
+            format!(
+                "{text:?} is no start: write earliest, latest, an offset, -N for the last N, or @ and a time, like @-1h"
+            )
         })
     }
 }

@@ -67,7 +67,9 @@ impl<R: Read> Lines<R> {
     /// [`InputError`]; the lines before the one named were all given.
     pub fn next_chunk(&mut self) -> Result<Option<Chunk>, InputError> {
         loop {
-            if !self.too_long && let Some(chunk) = self.take_lines() {
+            if !self.too_long
+                && let Some(chunk) = self.take_lines()
+            {
                 return Ok(Some(chunk));
             }
             if self.too_long || self.buffer.len() > LINE_BYTES_MAX {

@@ -53,7 +53,8 @@ impl LineFormat {
             (None, None) => [None, None],
             (key, time) => pick(&line, [key, time.as_ref()])?,
         };
-        let timestamp_ms = self.timestamp_json.as_ref().map(|pointer| time(time_value.as_ref(), pointer)).transpose()?;
+        let timestamp_ms =
+            self.timestamp_json.as_ref().map(|pointer| time(time_value.as_ref(), pointer)).transpose()?;
         let (key, value) = match &self.key {
             KeySource::None => (None, line),
             KeySource::Fixed(key) => (Some(key.clone()), line),

@@ -231,7 +231,9 @@ mod tests {
 
     #[test]
     fn the_whole_line_is_checked() {
-        for bad in ["", "{", r#"{"a":1"#, r#"{"a":1}x"#, r#"{"z":[1,],"a":1}"#, "nonsense", r#"{"z":01}"#, "{\"a\":1}\n2"] {
+        for bad in
+            ["", "{", r#"{"a":1"#, r#"{"a":1}x"#, r#"{"z":[1,],"a":1}"#, "nonsense", r#"{"z":01}"#, "{\"a\":1}\n2"]
+        {
             assert!(one("/a", bad).is_err_and(|e| e.starts_with("malformed JSON")), "{bad}");
         }
     }

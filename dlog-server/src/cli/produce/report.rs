@@ -134,6 +134,8 @@ mod tests {
             "3 records acked (21 B) in 0.500 s, 6 records/s; 1 unknown, 1 rejected\n\
              \u{20} partition 0: offsets 5 to 5\n\u{20} partition 2: offsets 6 to 7"
         );
-        assert!(Tally::default().report(Duration::ZERO).text().starts_with("0 records acked (0 B) in 0.000 s, 0 records/s"));
+        assert!(
+            Tally::default().report(Duration::ZERO).text().starts_with("0 records acked (0 B) in 0.000 s, 0 records/s")
+        );
     }
 }

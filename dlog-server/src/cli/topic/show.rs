@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 
 /// `topic list -o json`.
 pub fn list_json(topics: &[TopicSummary]) -> Value {
-    let topic = |t: &TopicSummary| {
-        json!({"name": t.name, "id": t.id, "partitions": t.partitions, "replicas": t.replicas, "bytes": t.bytes})
-    };
+    let topic = |t: &TopicSummary| json!({"name": t.name, "id": t.id, "partitions": t.partitions, "replicas": t.replicas, "bytes": t.bytes});
     topics.iter().map(topic).collect()
 }
 

@@ -29,7 +29,9 @@ impl Consumer {
                 // An error means that it leads no more, or can't tell: then it waits as any replica does.
                 end = read_index(&self.handle, deadline).await.ok();
                 match end {
-                    Some(end) if self.input.from > end => return Err(self.out_of_range(self.input.from, log_start, end)),
+                    Some(end) if self.input.from > end => {
+                        return Err(self.out_of_range(self.input.from, log_start, end));
+                    }
                     _ => {}
                 }
                 continue;

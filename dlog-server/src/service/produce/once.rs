@@ -95,8 +95,7 @@ fn partition_of_keys(records: &[Record], partitions: u32) -> Result<Option<u32>,
 /// A partition that is led here, another one each time; else partition 0, whose refusal says where to go.
 fn any_partition(context: &NodeContext, catalogue: &Catalogue, topic: &TopicInfo) -> u32 {
     let leads = |log| context.replicas.get(log).is_some_and(|replica| replica.progress().role == Role::Leader);
-    let led: Vec<u32> =
-        catalogue.partitions_of(topic.topic).filter(|p| leads(p.log)).map(|p| p.index.0).collect();
+    let led: Vec<u32> = catalogue.partitions_of(topic.topic).filter(|p| leads(p.log)).map(|p| p.index.0).collect();
     // The clock's microseconds spread well enough: nothing depends on an even spread.
     let turn = (context.clock.now().0 / 1000) as usize;
     led.get(turn.checked_rem(led.len()).unwrap_or(0)).copied().unwrap_or(0)

@@ -1,0 +1,100 @@
+//! Handing leadership over, and stopping: first what is in flight is finished, then the most caught-up voter is told to campaign.
+
+use super::Replica;
+use crate::output::Output;
+use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
+use dlog_core::{MonotonicTime, ReplicaId};
+
+/// After so many election timeouts a handover is given up: the leader goes on, and takes proposals again.
+const HANDOVER_ELECTIONS: u64 = 4;
+
+/// A handover under way. Until it ends, proposals are rejected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handover {
+    to: Option<ReplicaId>,
+    /// The tick at which it is given up.
+    until: u64,
+}
+
+/// A stop under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopping {
+    until: u64,
+    told: bool,
+}
+
+impl Replica {
+    /// Only a leader with another voter has something to hand over.
+    pub(super) fn begin_handover(&mut self, to: Option<ReplicaId>) {
+        let voters = &self.membership.voters;
+        let possible = voters.iter().any(|voter| *voter != self.replica)
+            && to.is_none_or(|to| to != self.replica && voters.contains(&to));
+        if self.driver.is_leader() && possible && self.handover.is_none() {
+            self.handover = Some(Handover { to, until: self.handover_deadline() });
+        }
+    }
+
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.handover.is_some() || self.driver.raft().lead_transferee.is_some()
+    }
+
+    fn handover_deadline(&self) -> u64 {
+        self.ticks + HANDOVER_ELECTIONS * u64::from(self.options.election_ticks)
+    }
+
+    pub(super) fn begin_stop(&mut self) {
+        if self.stopping.is_none() {
+            self.begin_handover(None);
+            self.stopping = Some(Stopping { until: self.handover_deadline(), told: false });
+        }
+    }
+
+    /// Whether every request is answered and every entry committed.
+    fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.driver.commit() == self.driver.storage().view.last().index
+    }
+
+    /// Takes the next step of a handover. The crate gives each attempt up after one election timeout; it is then made again.
+    pub(super) fn advance_handover(&mut self, now: MonotonicTime, out: &mut Vec<Output>) {
+        let Some(handover) = self.handover else { return };
+        if !self.driver.is_leader() || self.ticks >= handover.until {
+            self.handover = None;
+            return;
+        }
+        // Acks that wait for the last input are given first, so that nobody is told "unknown" for want of one step.
+        self.settle(now, out);
+        if self.driver.is_leader() && self.is_idle() && self.driver.raft().lead_transferee.is_none() {
+            let to = handover.to.or_else(|| self.most_caught_up());
+            if let Some(to) = to {
+                self.driver.call(|raw| raw.transfer_leader(to.0));
+            }
+        }
+    }
+
+    /// The voter that was heard lately and has most of the log; of equals the one with the lowest id.
+    fn most_caught_up(&self) -> Option<ReplicaId> {
+        let others = self.membership.voters.iter().copied().filter(|voter| *voter != self.replica);
+        let rank = |voter: &ReplicaId| {
+            let silent = self.peers.silent_ticks(*voter).unwrap_or(u64::MAX);
+            let lately = silent <= u64::from(self.options.election_ticks);
+            (lately, self.matched(*voter), std::cmp::Reverse(*voter))
+        };
+        others.max_by_key(rank)
+    }
+
+    /// Says once that the stop is complete, or that it has waited long enough.
+    pub(super) fn advance_stop(&mut self, out: &mut Vec<Output>) {
+        let Some(stopping) = self.stopping.filter(|stopping| !stopping.told) else { return };
+        let alone = self.membership.voters.iter().all(|voter| *voter == self.replica);
+        let leads_others = self.driver.is_leader() && !alone;
+        let done = !leads_others && self.pending.is_empty() && !self.driver.is_writing();
+        if done || self.ticks >= stopping.until {
+            let text = "the node stopped before the records were safe; they may or may not survive";
+            let error = ErrorDetail::unknown(ErrorCode::ShuttingDown, Stage::Replication, text);
+            self.pending.fail_all(&error, out);
+            self.reads.fail_all(&error, out);
+            self.stopping = Some(Stopping { told: true, ..stopping });
+            out.push(Output::Stopped);
+        }
+    }
+}

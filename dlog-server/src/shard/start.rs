@@ -1,0 +1,185 @@
+//! From a shard's files to its running threads.
+
+use super::consensus_thread::{ConsensusThread, Exits, ShardStatus};
+use super::disk_thread::{DiskMessage, DiskThread};
+use super::inbox::{Inbox, ShardMessage};
+use super::sync_times::SyncTimes;
+use super::{ShardHandle, read_thread};
+use crate::clock::Clock;
+use crate::metadata::apply_thread::ApplyMessage;
+use crate::metadata::registration::random_seed;
+use crate::peer::outbox::Outboxes;
+use crate::replicas::{ReplicaProgress, Replicas};
+use anyhow::Context;
+use dlog_consensus::{Host, Replica, ReplicaLoader, ReplicaOptions};
+use dlog_core::write::RestoredReplica;
+use dlog_core::{LogId, LogIndex, ReplicaId, ShardId};
+use dlog_replication::reconcile::LocalReplica;
+use dlog_storage::{Identity, OsDisk, ShardIdentity, ShardStore, StoreOptions};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+/// Bytes of frames read at once while producers are replayed.
+const REPLAY_BYTES: usize = 4 << 20;
+
+/// What all shards of a node are started with.
+pub struct Plan<'a> {
+    /// The node.
+    pub identity: &'a Identity,
+    /// The data directory.
+    pub disk: &'a OsDisk,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Where replicas are registered.
+    pub replicas: &'a Arc<Replicas>,
+    /// Queues to peers.
+    pub outboxes: &'a Arc<Outboxes>,
+    /// The apply thread.
+    pub apply: &'a mpsc::Sender<ApplyMessage>,
+    /// How far group 0's state machine is.
+    pub group_zero_applied: LogIndex,
+}
+
+/// A shard that runs.
+pub struct Started {
+    /// Its threads.
+    pub threads: ShardThreads,
+    /// The replicas found on its disk.
+    pub local: Vec<LocalReplica>,
+    /// Replicas that must never be started again.
+    pub marks: Vec<ReplicaId>,
+}
+
+/// The threads of a shard.
+pub struct ShardThreads {
+    /// The way in.
+    pub handle: ShardHandle,
+    consensus: JoinHandle<()>,
+    disk: JoinHandle<()>,
+}
+
+impl ShardThreads {
+    /// Ends the threads once everything queued is done, and closes the files cleanly.
+    ///
+    /// # Errors
+    /// A thread that panicked.
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.handle.inbox.send(ShardMessage::Stop);
+        self.consensus.join().map_err(|_| anyhow::anyhow!("a consensus thread ended badly"))?;
+        self.disk.join().map_err(|_| anyhow::anyhow!("a disk thread ended badly"))
+    }
+}
+
+/// Opens a shard's store, restores its replicas and starts its threads.
+///
+/// # Errors
+/// What keeps the store from opening, or a replica from going on.
+pub fn start_shard(
+    plan: &Plan<'_>,
+    number: u16,
+    inbox: Inbox,
+    queue: mpsc::Receiver<ShardMessage>,
+    (disk_sender, disk_queue): (mpsc::Sender<DiskMessage>, mpsc::Receiver<DiskMessage>),
+) -> anyhow::Result<Started> {
+    let identity = ShardIdentity { cluster: plan.identity.cluster, shard: ShardId(number) };
+    let (store, restored) = ShardStore::open(plan.disk.clone(), "", identity, StoreOptions::default())
+        .with_context(|| format!("shard {number} can't be opened"))?;
+    if let Some((replica, error)) = store.damage().into_iter().next() {
+        return Err(error).with_context(|| format!("replica {replica} is damaged; repair from peers comes later"));
+    }
+    let marks = store.known_marks().map(|(replica, _)| replica).collect();
+    let mut host = Host::new(random_seed());
+    let mut local = Vec::new();
+    let mut adopted = Vec::new();
+    for replica in restored {
+        local.push(LocalReplica {
+            replica: replica.replica,
+            log: replica.log,
+            intent: replica.intent,
+            settings: None,
+        });
+        let (log, id) = (replica.log, replica.replica);
+        let machine = restore(&store, replica, plan.group_zero_applied, host.draw_seed())
+            .with_context(|| format!("replica {id} of log {log} can't go on"))?;
+        adopted.push((log, id, progress_of(&machine), store.reader(id)));
+        host.add(machine);
+    }
+    let sync_times = Arc::new(SyncTimes::default());
+    let status = ShardStatus::default();
+    let (read_sender, read_queue) = mpsc::channel();
+    let exits = Exits {
+        disk: disk_sender.clone(),
+        reads: read_sender,
+        apply: plan.apply.clone(),
+        outboxes: Arc::clone(plan.outboxes),
+    };
+    let mut consensus = ConsensusThread::new(
+        host,
+        plan.clock,
+        inbox.clone(),
+        queue,
+        exits,
+        Arc::clone(plan.replicas),
+        Arc::clone(&status),
+    );
+    for (log, replica, progress, reader) in adopted {
+        consensus.adopt(log, replica, progress, reader);
+    }
+    let disk =
+        DiskThread::new(store, disk_queue, inbox.clone(), Arc::clone(plan.replicas), Arc::clone(&sync_times));
+    let threads = ShardThreads {
+        handle: ShardHandle { inbox: inbox.clone(), status, disk: disk_sender, sync_times },
+        disk: spawn(format!("dlog-disk-{number}"), move || {
+            if let Err(error) = disk.run() {
+                crate::fatal(&format!("shard {number}'s disk: {error}"));
+            }
+        })?,
+        consensus: spawn(format!("dlog-raft-{number}"), move || consensus.run())?,
+    };
+    let replicas = Arc::clone(plan.replicas);
+    // Ends with its queue, which the consensus thread holds.
+    spawn(format!("dlog-read-{number}"), move || read_thread::run(&read_queue, &inbox, &replicas))?;
+    Ok(Started { threads, local, marks })
+}
+
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(body).context("can't start a thread")
+}
+
+/// Reads again what the machine wants to see, and starts it.
+fn restore(
+    store: &ShardStore<OsDisk>,
+    restored: RestoredReplica,
+    group_zero_applied: LogIndex,
+    seed: u64,
+) -> anyhow::Result<Replica> {
+    let (log, replica) = (restored.log, restored.replica);
+    let applied = if log == LogId::GROUP_ZERO { group_zero_applied } else { LogIndex::ZERO };
+    let options = ReplicaOptions::default();
+    let mut loader = ReplicaLoader::new(restored, applied, &options)?;
+    let wanted = loader.wanted();
+    let mut next = wanted.start;
+    while next < wanted.end {
+        let reader = store.reader(replica).context("its segments can't be read")?;
+        let frames = reader.read_frames(next, wanted.end, REPLAY_BYTES)?;
+        let last = frames.last().context("frames are missing")?.index;
+        for frame in frames {
+            loader.replay(frame)?;
+        }
+        next = last.next();
+    }
+    Ok(loader.finish(options, seed)?)
+}
+
+fn progress_of(machine: &Replica) -> ReplicaProgress {
+    let (progress, role) = (machine.progress(), machine.role());
+    ReplicaProgress {
+        high_watermark: progress.high_watermark,
+        commit: progress.commit,
+        read_bound: progress.read_bound,
+        log_end: progress.log_end,
+        term: role.term,
+        role: role.role,
+        leader: role.leader,
+    }
+}

@@ -1,0 +1,232 @@
+//! What one seed draws: the size of the cluster's work, the network, the disks, and which faults come how often.
+//!
+//! Each seed leaves out some faults and exaggerates others (a swarm): a run in which everything happens all the time tests
+//! little but the first seconds after a start.
+
+use crate::broken::Broken;
+use dlog_consensus::ReplicaOptions;
+use dlog_storage::{JournalOptions, LogOptions, StoreOptions};
+use std::fmt;
+
+/// What kind of run it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Everything that can be drawn.
+    Mixed,
+    /// All three nodes lose power at once, again and again, and every unsynced write with it; little else happens.
+    PowerLoss,
+}
+
+impl Shape {
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Shape::Mixed => "mixed",
+            Shape::PowerLoss => "power-loss",
+        }
+    }
+
+    /// By its name on the command line.
+    pub fn by_name(name: &str) -> Option<Shape> {
+        [Shape::Mixed, Shape::PowerLoss].into_iter().find(|shape| shape.name() == name)
+    }
+}
+
+/// How messages travel.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkOptions {
+    /// The shortest way, in microseconds.
+    pub latency_us_min: u64,
+    /// The usual longest, in microseconds: what lies between reorders messages.
+    pub latency_us_max: u64,
+    /// Lost, of a thousand.
+    pub lost_per_mille: u32,
+    /// Delivered twice, of a thousand.
+    pub twice_per_mille: u32,
+    /// Up to fifty times as late, of a thousand.
+    pub late_per_mille: u32,
+}
+
+/// One kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Some processes die; what their disks were told stays readable, synced or not.
+    Kill,
+    /// Some nodes lose power: each unsynced sector and name is old or new.
+    Power,
+    /// All nodes lose power at once, and every unsynced write.
+    PowerAll,
+    /// A node loses power in the middle of a call to come.
+    PowerSoon,
+    /// Links are cut: a node from the rest, two from each other, or one way only.
+    Partition,
+    /// A process stands still, then goes on.
+    Pause,
+    /// A disk is slow for a while.
+    SlowDisk,
+    /// A sync, a write or a read fails, or the disk is full for a moment.
+    DiskError,
+    /// A leader is asked to hand over.
+    Transfer,
+    /// A node is stopped in order, and started again.
+    Graceful,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Fault; 10] = [
+        Fault::Kill,
+        Fault::Power,
+        Fault::PowerAll,
+        Fault::PowerSoon,
+        Fault::Partition,
+        Fault::Pause,
+        Fault::SlowDisk,
+        Fault::DiskError,
+        Fault::Transfer,
+        Fault::Graceful,
+    ];
+}
+
+/// All that a seed draws.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The seed.
+    pub seed: u64,
+    /// The kind of run.
+    pub shape: Shape,
+    /// What is done wrong on purpose.
+    pub broken: Broken,
+    /// Partitions, each with a replica on every node.
+    pub partitions: u32,
+    /// Producers for each partition; one of three isn't idempotent.
+    pub producers: u32,
+    /// Readers, each of all partitions.
+    pub readers: u32,
+    /// How long faults come, in milliseconds.
+    pub safety_ms: u64,
+    /// The mean time between two faults, in milliseconds.
+    pub fault_ms: u64,
+    /// Which faults come, with their weights.
+    pub faults: Vec<(Fault, u32)>,
+    /// The network.
+    pub network: NetworkOptions,
+    /// The longest usual sync, in microseconds.
+    pub sync_us_max: u64,
+    /// The mean time between two batches of one producer, in microseconds.
+    pub think_us: u64,
+    /// The most bytes of a record's value.
+    pub value_bytes_max: usize,
+    /// Whether only two nodes are healed at first, and the third when they have shown that they go on.
+    pub core_first: bool,
+    /// The store's files.
+    pub store: StoreOptions,
+    /// The replicas' settings.
+    pub replica: ReplicaOptions,
+    /// Whether the trace goes to standard error.
+    pub trace: bool,
+}
+
+impl Options {
+    /// What `seed` draws for a run of this shape.
+    pub fn draw(seed: u64, shape: Shape) -> Options {
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed_0000_0000_0000);
+        let value_bytes_max = [200, 2_000, 20_000][random.usize(0..3)];
+        let mut options = Options {
+            seed,
+            shape,
+            broken: Broken::No,
+            partitions: random.u32(1..=3),
+            producers: random.u32(1..=3),
+            readers: random.u32(1..=2),
+            safety_ms: random.u64(6_000..=14_000),
+            fault_ms: random.u64(300..=2_000),
+            faults: draw_faults(&mut random),
+            network: draw_network(&mut random),
+            sync_us_max: [300, 2_000, 15_000][random.usize(0..3)],
+            think_us: random.u64(10_000..=80_000),
+            value_bytes_max,
+            core_first: random.bool(),
+            store: draw_store(&mut random, value_bytes_max),
+            replica: draw_replica(&mut random, value_bytes_max),
+            trace: false,
+        };
+        if shape == Shape::PowerLoss {
+            options.faults = vec![(Fault::PowerAll, 1)];
+            options.safety_ms = random.u64(5_000..=9_000);
+            options.fault_ms = random.u64(1_800..=3_000);
+            options.core_first = false;
+        }
+        options
+    }
+}
+
+fn draw_faults(random: &mut fastrand::Rng) -> Vec<(Fault, u32)> {
+    let weight = |random: &mut fastrand::Rng| if random.u8(0..5) < 2 { 0 } else { random.u32(1..=10) };
+    let drawn = Fault::ALL.into_iter().map(|fault| (fault, weight(random)));
+    let faults: Vec<(Fault, u32)> = drawn.filter(|(_, weight)| *weight > 0).collect();
+    if faults.is_empty() { vec![(Fault::Kill, 1)] } else { faults }
+}
+
+fn draw_network(random: &mut fastrand::Rng) -> NetworkOptions {
+    let latency_us_min = random.u64(20..=300);
+    NetworkOptions {
+        latency_us_min,
+        latency_us_max: latency_us_min + [100, 2_000, 20_000][random.usize(0..3)],
+        lost_per_mille: [0, 5, 50][random.usize(0..3)],
+        twice_per_mille: [0, 10, 100][random.usize(0..3)],
+        late_per_mille: [0, 2, 20][random.usize(0..3)],
+    }
+}
+
+/// Small files, so that a short run fills, checkpoints and reuses them.
+fn draw_store(random: &mut fastrand::Rng, value_bytes_max: usize) -> StoreOptions {
+    let file_bytes = if value_bytes_max > 2_000 { 2 << 20 } else { [256 << 10, 512 << 10][random.usize(0..2)] };
+    StoreOptions {
+        journal: JournalOptions {
+            first_file_bytes: file_bytes,
+            file_bytes,
+            files_max: random.usize(4..=6),
+            reserve_bytes: 32 << 10,
+        },
+        log: LogOptions { segment_bytes: [8 << 10, 64 << 10, 1 << 20][random.usize(0..3)], index_interval_bytes: 1024 },
+        tail_cache_bytes: [0, 16 << 10, 1 << 20][random.usize(0..3)],
+    }
+}
+
+/// An append and a step's proposals must fit into one group of the small journal files.
+fn draw_replica(random: &mut fastrand::Rng, value_bytes_max: usize) -> ReplicaOptions {
+    let batch_bytes = 8 * (value_bytes_max + 200);
+    let append_bytes_max = [4 << 10, 16 << 10][random.usize(0..2)];
+    ReplicaOptions {
+        append_bytes_max,
+        in_flight_bytes_max: append_bytes_max.max(batch_bytes) * random.usize(1..=16),
+        batch_bytes_max: batch_bytes,
+        uncommitted_bytes_max: [128 << 10, 4 << 20][random.usize(0..2)].max(2 * batch_bytes),
+        pinned_bytes_max: 8 << 20,
+        ..ReplicaOptions::default()
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed={} shape={} broken={}", self.seed, self.shape.name(), self.broken)?;
+        write!(f, "  partitions={} producers={} readers={}", self.partitions, self.producers, self.readers)?;
+        write!(f, " think_us={} value_bytes_max={}", self.think_us, self.value_bytes_max)?;
+        writeln!(f, " safety_ms={} core_first={}", self.safety_ms, self.core_first)?;
+        write!(f, "  faults every {} ms:", self.fault_ms)?;
+        for (fault, weight) in &self.faults {
+            write!(f, " {fault:?}={weight}")?;
+        }
+        let n = &self.network;
+        write!(f, "\n  network: {}..{} us", n.latency_us_min, n.latency_us_max)?;
+        write!(f, ", lost {} twice {} late {} per mille", n.lost_per_mille, n.twice_per_mille, n.late_per_mille)?;
+        writeln!(f, "; sync up to {} us", self.sync_us_max)?;
+        let (journal, log) = (&self.store.journal, &self.store.log);
+        write!(f, "  store: journal {} x {} bytes", journal.files_max, journal.file_bytes)?;
+        writeln!(f, ", segments {}, tail cache {}", log.segment_bytes, self.store.tail_cache_bytes)?;
+        let replica = &self.replica;
+        write!(f, "  replica: append {} in flight {}", replica.append_bytes_max, replica.in_flight_bytes_max)?;
+        write!(f, " uncommitted {}", replica.uncommitted_bytes_max)
+    }
+}

@@ -1,0 +1,134 @@
+//! How a run ended, and the exit codes that tell it.
+
+use std::fmt;
+
+/// What kind of failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The code under test panicked, or gave up without a fault that explains it.
+    Crash,
+    /// After everything was healed, something didn't go on within its time.
+    Liveness,
+    /// A promise was broken.
+    Correctness,
+}
+
+impl Kind {
+    /// The process's exit code.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Kind::Crash => 10,
+            Kind::Liveness => 11,
+            Kind::Correctness => 12,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Crash => "crash",
+            Kind::Liveness => "liveness",
+            Kind::Correctness => "correctness",
+        })
+    }
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind.
+    pub kind: Kind,
+    /// What was seen.
+    pub what: String,
+}
+
+impl Failure {
+    /// The code under test gave up.
+    pub fn crash(what: impl Into<String>) -> Failure {
+        Failure { kind: Kind::Crash, what: what.into() }
+    }
+
+    /// Something didn't go on.
+    pub fn liveness(what: impl Into<String>) -> Failure {
+        Failure { kind: Kind::Liveness, what: what.into() }
+    }
+
+    /// A promise was broken.
+    pub fn correctness(what: impl Into<String>) -> Failure {
+        Failure { kind: Kind::Correctness, what: what.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.what)
+    }
+}
+
+/// What happened in a run, for people and for tests that want to know that something happened at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Batches that were acked.
+    pub acked: u64,
+    /// Acks of retries that found their first append.
+    pub duplicates: u64,
+    /// Times at which a node lost power.
+    pub power_losses: u64,
+    /// Times at which all nodes lost power at once.
+    pub all_power_losses: u64,
+    /// Times at which a process died, for whatever reason.
+    pub deaths: u64,
+    /// Orderly restarts.
+    pub graceful_stops: u64,
+    /// Elections won.
+    pub elections: u64,
+    /// Partitions of the network.
+    pub partitions: u64,
+    /// Committed frames over all logs.
+    pub frames: u64,
+    /// Checkpoints written.
+    pub checkpoints: u64,
+    /// Batches that readers were given.
+    pub batches_read: u64,
+    /// Reads for followers that lag.
+    pub catch_up_reads: u64,
+    /// Ends of logs told after a majority confirmed the leader.
+    pub ends_told: u64,
+    /// Conflicting suffixes cut.
+    pub cuts: u64,
+}
+
+/// The end of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Of all lines of the trace.
+    pub hash: u64,
+    /// Lines of the trace.
+    pub lines: u64,
+    /// Virtual time, in nanoseconds.
+    pub virtual_ns: u64,
+    /// What happened.
+    pub counts: Counts,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.failure.is_none() { "PASSED" } else { "FAILED" };
+        write!(f, "{end} seed={} events={} ", self.seed, self.lines)?;
+        write!(f, "seconds={:.1} hash={:016x}", self.virtual_ns as f64 / 1e9, self.hash)?;
+        let c = &self.counts;
+        write!(f, " acked={} duplicates={} frames={} read={}", c.acked, c.duplicates, c.frames, c.batches_read)?;
+        write!(f, " elections={} deaths={} power_losses={}", c.elections, c.deaths, c.power_losses)?;
+        write!(f, " (all three: {}) partitions={} cuts={}", c.all_power_losses, c.partitions, c.cuts)?;
+        write!(f, " checkpoints={} catch_up_reads={} ends={}", c.checkpoints, c.catch_up_reads, c.ends_told)?;
+        match &self.failure {
+            Some(failure) => write!(f, "\n  {failure}"),
+            None => Ok(()),
+        }
+    }
+}
