@@ -52,6 +52,8 @@
 //!   until then.
 //! * Group 0's commands are handed to the apply thread as they commit; what queues there is not bounded here.
 
+#[cfg(test)]
+mod cluster_tests;
 mod election;
 pub mod error;
 pub mod host;

@@ -87,7 +87,8 @@ fn entry_from_wire(entry: v1::RaftEntry) -> Result<WireEntry, String> {
         term: Term(entry.term),
         index: LogIndex(entry.index),
         kind: kind.ok_or_else(|| format!("entry kind {} is not known", entry.kind))?,
-        payload: entry.payload,
+        // A slice of the transport's buffer would keep all of it in memory for as long as one entry is cached.
+        payload: bytes::Bytes::copy_from_slice(&entry.payload),
     })
 }
 

@@ -1,0 +1,208 @@
+//! Forged, damaged and misdirected messages: none may panic the machine, and a refused one changes nothing.
+
+use super::cluster::{Cluster, batch, replica_id};
+use crate::message::{MessageKind, PeerMessage, WireEntry};
+use crate::{Acks, Input, Output, Refusal, ReplicaOptions};
+use bytes::Bytes;
+use dlog_core::{FrameKind, LogId, LogIndex, MonotonicTime, NodeId, Offset, ReplicaId, Term};
+use proptest::prelude::*;
+
+/// Numbers near what the cluster has, and extreme ones.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0u64..8, 1 => any::<u64>(), 1 => Just(u64::MAX), 1 => Just(crate::NUMBER_MAX)]
+}
+
+fn entry() -> impl Strategy<Value = WireEntry> {
+    let kind = prop::sample::select(vec![1u8, 1, 2, 3, 4, 5, 6]);
+    let payload = prop_oneof![
+        Just(Bytes::new()),
+        proptest::collection::vec(any::<u8>(), 0..80).prop_map(Bytes::from),
+        Just(batch("forged", None)),
+    ];
+    (number(), number(), kind, payload).prop_map(|(term, index, kind, payload)| WireEntry {
+        term: Term(term),
+        index: LogIndex(index),
+        kind: FrameKind::from_number(kind).expect("a kind"),
+        payload,
+    })
+}
+
+fn sender() -> impl Strategy<Value = ReplicaId> {
+    prop_oneof![4 => (0usize..3).prop_map(replica_id), 1 => Just(ReplicaId(0)), 1 => any::<u64>().prop_map(ReplicaId)]
+}
+
+fn message() -> impl Strategy<Value = PeerMessage> {
+    let kind = prop::sample::select(MessageKind::ALL.to_vec());
+    let context = prop_oneof![
+        3 => Just(Bytes::new()),
+        1 => Just(Bytes::from_static(b"CampaignTransfer")),
+        1 => proptest::collection::vec(any::<u8>(), 0..80).prop_map(Bytes::from)
+    ];
+    let numbers = proptest::array::uniform6(number());
+    let contiguous = any::<bool>();
+    (kind, sender(), numbers, proptest::collection::vec(entry(), 0..4), any::<bool>(), context, contiguous, any::<i64>())
+        .prop_map(|(kind, from, [term, log_term, index, commit, commit_term, hint], mut entries, reject, context, contiguous, priority)| {
+            if contiguous {
+                // Past the first checks, to the deeper ones.
+                for (at, entry) in entries.iter_mut().enumerate() {
+                    (entry.index, entry.term) = (LogIndex(index.saturating_add(at as u64 + 1)), Term(term));
+                }
+            }
+            PeerMessage {
+                log: LogId(9),
+                from,
+                to: replica_id(0),
+                kind,
+                term: Term(term),
+                log_term: Term(log_term),
+                index: LogIndex(index),
+                commit: LogIndex(commit),
+                commit_term: Term(commit_term),
+                entries: if kind == MessageKind::Append || !contiguous { entries } else { Vec::new() },
+                reject,
+                reject_hint: LogIndex(hint),
+                context,
+                priority,
+            }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever is sent, in whatever role and state: no panic, no hole, nothing committed is replaced.
+    #[test]
+    fn no_message_panics(seed in 0u64..6, members in prop::sample::select(vec![1usize, 3]), messages in proptest::collection::vec((message(), 0u8..4), 1..30)) {
+        let mut cluster = Cluster::new(members, &ReplicaOptions::default(), seed);
+        if seed % 2 == 0 {
+            let leader = cluster.elect();
+            cluster.propose(leader, Acks::Quorum, vec![batch("a", None), batch("b", None)]);
+            if seed % 3 == 0 {
+                cluster.settle(&[], |_, _| true);
+            }
+        }
+        cluster.network.clear();
+        let committed: Vec<_> = cluster.committed.values().cloned().collect();
+        let mut out = Vec::new();
+        for (message, then) in messages {
+            let node = &mut cluster.nodes[0];
+            let replica = node.replica.as_mut().expect("up");
+            replica.step(MonotonicTime(0), Input::Peer(message), &mut out);
+            replica.assert_invariants();
+            for output in out.drain(..) {
+                if let Output::Write { id, write } = output {
+                    node.take_write(id, write);
+                }
+            }
+            let input = match then {
+                0 => node.sync(usize::MAX),
+                1 => Some(Input::Tick),
+                2 => node.write_out(),
+                _ => None,
+            };
+            if let Some(input) = input {
+                let replica = node.replica.as_mut().expect("up");
+                replica.step(MonotonicTime(0), input, &mut out);
+                replica.assert_invariants();
+                for output in out.drain(..) {
+                    if let Output::Write { id, write } = output {
+                        node.take_write(id, write);
+                    }
+                }
+            }
+        }
+        for frame in &committed {
+            prop_assert_eq!(&cluster.nodes[0].memory[frame.index.0 as usize - 1], frame, "a committed frame was replaced");
+        }
+        // What it has now can be loaded again.
+        while let Some(input) = cluster.nodes[0].sync(usize::MAX) {
+            let _ = input;
+        }
+        cluster.crash(0);
+        cluster.start(0);
+    }
+}
+
+struct Scene {
+    cluster: Cluster,
+    follower: usize,
+    good: PeerMessage,
+}
+
+/// A follower with two records, and the append that a leader would send it next.
+fn scene() -> Scene {
+    let mut cluster = Cluster::new(3, &ReplicaOptions::default(), 3);
+    let leader = cluster.elect();
+    cluster.propose(leader, Acks::Quorum, vec![batch("a", None), batch("b", None)]);
+    cluster.settle(&[], |_, _| true);
+    cluster.propose(leader, Acks::Quorum, vec![batch("c", None)]);
+    let follower = (leader + 1) % 3;
+    let is_it = |message: &&PeerMessage| message.to == replica_id(follower) && message.kind == MessageKind::Append;
+    let good = cluster.network.iter().find(is_it).expect("an append").clone();
+    cluster.network.clear();
+    assert_eq!(good.entries.len(), 1);
+    Scene { cluster, follower, good }
+}
+
+/// What the follower says to a changed append; anything but a refusal is shown.
+fn refusal_of(change: impl FnOnce(&mut PeerMessage)) -> Option<Refusal> {
+    let mut scene = scene();
+    change(&mut scene.good);
+    let replica = scene.cluster.nodes[scene.follower].replica.as_mut().expect("up");
+    let before = replica.status();
+    let mut out = Vec::new();
+    replica.step(MonotonicTime(0), Input::Peer(scene.good), &mut out);
+    let refusal = out.iter().find_map(|output| match output {
+        Output::Refused { refusal, .. } => Some(refusal.clone()),
+        _ => None,
+    });
+    if refusal.is_some() {
+        assert_eq!(out.len(), 1, "a refusal is all: {out:?}");
+        assert_eq!(replica.status(), before, "a refusal changes nothing");
+    }
+    refusal
+}
+
+#[test]
+fn a_good_append_is_taken() {
+    assert_eq!(refusal_of(|_| {}), None);
+}
+
+#[test]
+fn each_rule_refuses() {
+    assert!(matches!(refusal_of(|m| m.to = replica_id(8)), Some(Refusal::NotForUs(_))));
+    assert!(matches!(refusal_of(|m| m.log = LogId(8)), Some(Refusal::AnotherLog(_))));
+    assert!(matches!(refusal_of(|m| m.from = ReplicaId(5)), Some(Refusal::Sender(_))));
+    assert!(matches!(refusal_of(|m| m.from = m.to), Some(Refusal::Sender(_))));
+    assert!(matches!(refusal_of(|m| m.term = Term(0)), Some(Refusal::Field("term"))));
+    assert!(matches!(refusal_of(|m| m.term = Term(u64::MAX)), Some(Refusal::Field("term"))));
+    assert!(matches!(refusal_of(|m| m.kind = MessageKind::Snapshot), Some(Refusal::Snapshot)));
+    assert!(matches!(refusal_of(|m| m.log_term = Term(0)), Some(Refusal::Field("log_term"))));
+    assert!(matches!(refusal_of(|m| m.entries[0].index = LogIndex(99)), Some(Refusal::Sequence(_))));
+    assert!(matches!(refusal_of(|m| m.entries[0].kind = FrameKind::Configuration), Some(Refusal::Entry { .. })));
+    assert!(matches!(refusal_of(|m| m.entries[0].kind = FrameKind::Command), Some(Refusal::Entry { .. })));
+    let damaged = |m: &mut PeerMessage| {
+        let mut bytes = m.entries[0].payload.to_vec();
+        *bytes.last_mut().expect("bytes") ^= 1;
+        m.entries[0].payload = Bytes::from(bytes);
+    };
+    assert!(matches!(refusal_of(damaged), Some(Refusal::Entry { .. })), "a damaged batch is never appended");
+    let moved = |m: &mut PeerMessage| {
+        let term = m.entries[0].term;
+        m.entries[0].payload = dlog_core::batch::stamp(&m.entries[0].payload, Offset(77), term, None);
+    };
+    assert!(matches!(refusal_of(moved), Some(Refusal::BaseOffset { found: Offset(77), .. })));
+    let heartbeat = |commit: u64| {
+        move |m: &mut PeerMessage| {
+            (m.kind, m.entries, m.commit) = (MessageKind::Heartbeat, Vec::new(), LogIndex(commit));
+        }
+    };
+    assert!(matches!(refusal_of(heartbeat(1000)), Some(Refusal::Beyond { .. })), "the crate would panic");
+    assert_eq!(refusal_of(heartbeat(2)), None);
+    let answer = |m: &mut PeerMessage| (m.kind, m.entries) = (MessageKind::ReadIndexResponse, Vec::new());
+    assert!(refusal_of(answer).is_some());
+    let response = |m: &mut PeerMessage| {
+        (m.kind, m.entries, m.from) = (MessageKind::AppendResponse, Vec::new(), ReplicaId::new(NodeId(44), 1));
+    };
+    assert!(matches!(refusal_of(response), Some(Refusal::NotAMember(_))));
+}

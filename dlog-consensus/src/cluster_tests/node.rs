@@ -1,0 +1,209 @@
+//! One simulated node: a replica, a disk that keeps only what was persisted, and what its shell has queued.
+
+use crate::output::{FetchId, Output, WriteId};
+use crate::{Input, Membership, Replica, ReplicaLoader, ReplicaOptions};
+use bytes::Bytes;
+use dlog_core::write::{Create, LogPoint, ReplicaWrite, RestoredReplica, TermStart, WriteOp};
+use dlog_core::{Frame, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, Term};
+use std::collections::VecDeque;
+
+/// What a disk holds after its last sync.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    pub(super) created: Option<Bytes>,
+    pub(super) term: Term,
+    pub(super) vote: Option<ReplicaId>,
+    pub(super) commit: LogIndex,
+    pub(super) frames: Vec<Frame>,
+    pub(super) producers: Option<(LogIndex, Bytes)>,
+}
+
+impl Disk {
+    pub(super) fn apply(&mut self, write: ReplicaWrite) {
+        assert!(write.commit >= self.commit, "a commit index went back");
+        self.commit = write.commit;
+        for op in write.ops {
+            match op {
+                WriteOp::Create(create) => {
+                    assert!(self.created.is_none(), "created once");
+                    self.created = Some(create.membership);
+                }
+                WriteOp::Append(frames) => {
+                    assert!(!frames.is_empty());
+                    append(&mut self.frames, frames);
+                }
+                WriteOp::HardState { term, vote } => {
+                    assert!(term > self.term || (term == self.term && self.vote.is_none()), "a vote is changed");
+                    (self.term, self.vote) = (term, vote);
+                }
+                WriteOp::Cut { from } => {
+                    assert!(from > write.commit, "a committed frame is cut");
+                    self.frames.retain(|frame| frame.index < from);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub(super) fn last(&self) -> LogPoint {
+        self.frames.last().map_or_else(LogPoint::default, |frame| LogPoint {
+            index: frame.index,
+            term: frame.term,
+            next_offset: frame.next_offset(),
+            crc: frame.crc,
+        })
+    }
+
+    pub(super) fn restored(&self, log: LogId, replica: ReplicaId) -> RestoredReplica {
+        let mut term_starts: Vec<TermStart> = Vec::new();
+        for frame in &self.frames {
+            if term_starts.last().is_none_or(|start| start.term < frame.term) {
+                term_starts.push(TermStart { term: frame.term, index: frame.index, offset: frame.base_offset });
+            }
+        }
+        RestoredReplica {
+            replica,
+            log,
+            intent: LogIndex(1),
+            term: self.term,
+            vote: self.vote,
+            commit: self.commit.min(self.last().index),
+            membership_index: LogIndex::ZERO,
+            membership: self.created.clone().expect("created"),
+            local_start: LogPoint::default(),
+            log_start: Offset::ZERO,
+            last: self.last(),
+            term_starts,
+            producers: self.producers.clone(),
+        }
+    }
+}
+
+/// Appends frames, checking what storage would check.
+pub(super) fn append(log: &mut Vec<Frame>, frames: Vec<Frame>) {
+    for frame in frames {
+        let (index, offset, crc) =
+            log.last().map_or((LogIndex::ZERO, Offset::ZERO, 0), |last| (last.index, last.next_offset(), last.crc));
+        assert_eq!((frame.index, frame.base_offset, frame.previous_crc), (index.next(), offset, crc), "the chain");
+        log.push(frame);
+    }
+}
+
+/// A node.
+pub(super) struct Node {
+    pub(super) id: ReplicaId,
+    pub(super) log: LogId,
+    pub(super) options: ReplicaOptions,
+    pub(super) replica: Option<Replica>,
+    pub(super) disk: Disk,
+    /// The log with everything that the machine has said, durable or not.
+    pub(super) memory: Vec<Frame>,
+    pub(super) writes: VecDeque<(WriteId, ReplicaWrite)>,
+    pub(super) fetches: VecDeque<(FetchId, LogIndex, LogIndex, u64)>,
+    pub(super) written_owed: bool,
+    pub(super) applied: Vec<Frame>,
+    starts: u64,
+    seed: u64,
+}
+
+impl Node {
+    pub(super) fn new(id: ReplicaId, log: LogId, options: ReplicaOptions, seed: u64) -> Node {
+        Node {
+            id,
+            log,
+            options,
+            replica: None,
+            disk: Disk::default(),
+            memory: Vec::new(),
+            writes: VecDeque::new(),
+            fetches: VecDeque::new(),
+            written_owed: false,
+            applied: Vec::new(),
+            starts: 0,
+            seed,
+        }
+    }
+
+    /// Starts it: from its disk, or empty. Gives the first outputs.
+    pub(super) fn start(&mut self, membership: &Membership, now: MonotonicTime) -> Vec<Output> {
+        self.starts += 1;
+        let seed = self.seed ^ (self.starts << 32) ^ self.id.0;
+        let mut out = Vec::new();
+        self.memory = self.disk.frames.clone();
+        self.applied.clear();
+        let replica = if self.disk.created.is_some() {
+            let restored = self.disk.restored(self.log, self.id);
+            let mut loader = ReplicaLoader::new(restored, LogIndex::ZERO, &self.options).expect("a consistent disk");
+            let wanted = loader.wanted();
+            for frame in self.disk.frames.iter().filter(|frame| wanted.contains(&frame.index)) {
+                loader.replay(frame.clone()).expect("its own frames");
+            }
+            loader.finish(self.options.clone(), seed).expect("a consistent disk")
+        } else {
+            let create =
+                Create { intent: LogIndex(1), membership: membership.encode(), start: LogPoint::default() };
+            Replica::create(self.options.clone(), self.id, self.log, create, seed, now, &mut out).expect("valid")
+        };
+        replica.assert_invariants();
+        self.replica = Some(replica);
+        out
+    }
+
+    /// Power loss: what wasn't synced is gone.
+    pub(super) fn crash(&mut self) {
+        self.replica = None;
+        self.writes.clear();
+        self.fetches.clear();
+        self.written_owed = false;
+    }
+
+    /// Syncs the first `count` queued writes; gives the input that says so.
+    pub(super) fn sync(&mut self, count: usize) -> Option<Input> {
+        let count = count.min(self.writes.len());
+        let mut last = None;
+        for (id, write) in self.writes.drain(..count) {
+            self.disk.apply(write);
+            last = Some(id);
+        }
+        self.written_owed |= last.is_some();
+        last.map(|write| Input::Persisted { write })
+    }
+
+    /// What is durable is now in its segment too.
+    pub(super) fn write_out(&mut self) -> Option<Input> {
+        let last = self.disk.last();
+        std::mem::take(&mut self.written_owed)
+            .then_some(Input::WrittenOut { index: last.index, next_offset: last.next_offset })
+    }
+
+    pub(super) fn answer_fetch(&mut self) -> Option<Input> {
+        let (fetch, from, to, max_bytes) = self.fetches.pop_front()?;
+        let mut bytes = 0;
+        let mut frames = Vec::new();
+        for frame in self.disk.frames.iter().filter(|frame| frame.index >= from && frame.index < to) {
+            bytes += frame.payload.len() as u64;
+            if !frames.is_empty() && bytes > max_bytes {
+                break;
+            }
+            frames.push(frame.clone());
+        }
+        Some(Input::EntriesRead { fetch, result: Ok(frames) })
+    }
+
+    /// Notes a write that the machine said.
+    pub(super) fn take_write(&mut self, id: WriteId, write: ReplicaWrite) {
+        assert!(self.writes.back().is_none_or(|(last, _)| *last < id), "write ids rise");
+        for op in &write.ops {
+            match op {
+                WriteOp::Append(frames) => append(&mut self.memory, frames.clone()),
+                WriteOp::Cut { from } => self.memory.retain(|frame| frame.index < *from),
+                _ => {}
+            }
+        }
+        self.writes.push_back((id, write));
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.replica.as_ref().is_some_and(Replica::is_leader)
+    }
+}

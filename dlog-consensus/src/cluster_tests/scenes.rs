@@ -1,0 +1,341 @@
+//! Chosen scenes.
+
+use super::cluster::{Cluster, Fate, batch, replica_id};
+use crate::{Acks, Input, Output, ReplicaOptions};
+use bytes::Bytes;
+use dlog_core::error::{ErrorCode, Outcome};
+use dlog_core::write::WriteOp;
+use dlog_core::{LogId, LogIndex, MonotonicTime, Offset};
+
+fn three(seed: u64) -> (Cluster, usize) {
+    let mut cluster = Cluster::new(3, &ReplicaOptions::default(), seed);
+    let leader = cluster.elect();
+    (cluster, leader)
+}
+
+fn others(leader: usize) -> [usize; 2] {
+    [(leader + 1) % 3, (leader + 2) % 3]
+}
+
+#[test]
+fn three_replicas_elect_and_append() {
+    let (mut cluster, leader) = three(1);
+    let first = cluster.propose(leader, Acks::Quorum, vec![batch("a", None), batch("b", None)]);
+    let second = cluster.propose(leader, Acks::All, vec![batch("c", None)]);
+    cluster.settle(&[], |_, _| true);
+    let offsets: Vec<u64> = cluster.appended(first).iter().chain(&cluster.appended(second)).map(|a| a.base_offset.0).collect();
+    assert_eq!(offsets, [0, 1, 2]);
+    let status = cluster.nodes[leader].replica.as_ref().expect("up").status();
+    assert_eq!(status.progress.high_watermark, Offset(3));
+    assert!(status.peers.iter().all(|peer| peer.in_sync), "{:?}", status.peers);
+    cluster.heal_and_check();
+}
+
+#[test]
+fn a_lone_voter_acks_after_its_sync() {
+    let mut cluster = Cluster::new(1, &ReplicaOptions::default(), 4);
+    cluster.elect();
+    let request = cluster.propose(0, Acks::Quorum, vec![batch("a", None)]);
+    assert!(matches!(cluster.fate(request), Fate::Waiting), "not before the sync");
+    cluster.sync(0, usize::MAX);
+    assert_eq!(cluster.appended(request)[0].base_offset, Offset(0));
+    // A slow disk is no reason for a lone voter to step down.
+    let request = cluster.propose(0, Acks::Quorum, vec![batch("b", None)]);
+    for _ in 0..100 {
+        cluster.tick(0);
+    }
+    assert!(cluster.nodes[0].leads());
+    cluster.crash(0);
+    cluster.start(0);
+    assert!(cluster.error(request).outcome == Outcome::Unknown);
+    cluster.heal_and_check();
+}
+
+#[test]
+fn a_leaders_slow_disk_does_not_delay_acks() {
+    let (mut cluster, leader) = three(2);
+    let request = cluster.propose(leader, Acks::Quorum, vec![batch("a", None)]);
+    let own = cluster.propose(leader, Acks::Leader, vec![batch("b", None)]);
+    cluster.settle(&[leader], |_, _| true);
+    assert_eq!(cluster.appended(request)[0].base_offset, Offset(0));
+    assert!(matches!(cluster.fate(own), Fate::Waiting), "acks=leader means the leader's own sync");
+    let progress = cluster.nodes[leader].replica.as_ref().expect("up").progress();
+    assert_eq!((progress.high_watermark, progress.read_bound), (Offset(2), Offset(0)), "readable here once it is here");
+    cluster.settle(&[], |_, _| true);
+    assert_eq!(cluster.appended(own)[0].base_offset, Offset(1));
+    assert_eq!(cluster.nodes[leader].replica.as_ref().expect("up").progress().read_bound, Offset(2));
+    cluster.heal_and_check();
+}
+
+#[test]
+fn nothing_is_acked_without_a_majority() {
+    let (mut cluster, leader) = three(3);
+    let request = cluster.propose(leader, Acks::Quorum, vec![batch("a", None)]);
+    cluster.settle(&others(leader), |_, _| true);
+    assert!(matches!(cluster.fate(request), Fate::Waiting), "one sync of three");
+    let number = others(leader)[0];
+    cluster.settle(&[others(leader)[1]], |_, _| true);
+    assert_eq!(cluster.nodes[number].disk.last().next_offset, Offset(1));
+    assert_eq!(cluster.appended(request)[0].base_offset, Offset(0));
+}
+
+#[test]
+fn acks_of_a_partition_keep_their_order() {
+    let (mut cluster, leader) = three(5);
+    let strong = cluster.propose(leader, Acks::Quorum, vec![batch("a", None)]);
+    let weak = cluster.propose(leader, Acks::Leader, vec![batch("b", None)]);
+    cluster.sync(leader, usize::MAX);
+    assert!(matches!(cluster.fate(weak), Fate::Waiting), "it waits behind the stronger one");
+    cluster.settle(&[], |_, _| true);
+    assert_eq!(cluster.appended(strong)[0].base_offset, Offset(0));
+    assert_eq!(cluster.appended(weak)[0].base_offset, Offset(1));
+}
+
+#[test]
+fn a_cut_off_leader_fails_its_requests_as_unknown() {
+    let (mut cluster, leader) = three(6);
+    let id = replica_id(leader);
+    let request = cluster.propose(leader, Acks::Quorum, vec![batch("lost", None)]);
+    for _ in 0..80 {
+        for number in 0..3 {
+            cluster.tick(number);
+        }
+        cluster.settle(&[], |from, to| from != id && to != id);
+    }
+    let error = cluster.error(request);
+    assert_eq!((error.code, error.outcome), (ErrorCode::NotLeader, Outcome::Unknown));
+    let new = (0..3).find(|number| *number != leader && cluster.nodes[*number].leads()).expect("another leads");
+    let kept = cluster.propose(new, Acks::Quorum, vec![batch("kept", None)]);
+    cluster.settle(&[], |from, to| from != id && to != id);
+    assert_eq!(cluster.appended(kept)[0].base_offset, Offset(0));
+    let refused = cluster.propose(leader, Acks::Quorum, vec![batch("refused", None)]);
+    assert_eq!(cluster.error(refused).outcome, Outcome::Rejected);
+    // The old leader cuts its tail and takes the new one's.
+    cluster.heal_and_check();
+    assert_eq!(cluster.nodes[leader].disk.last().next_offset, Offset(1));
+}
+
+#[test]
+fn a_retry_returns_the_first_offset_across_leaders() {
+    let (mut cluster, leader) = three(7);
+    let batches: Vec<Bytes> = (0..3).map(|n| batch(&format!("p{n}"), Some((1, 0, n)))).collect();
+    let first = cluster.propose(leader, Acks::Quorum, vec![batches[0].clone()]);
+    let in_flight = cluster.propose(leader, Acks::Quorum, vec![batches[0].clone()]);
+    assert!(matches!(cluster.fate(in_flight), Fate::Waiting), "a duplicate waits for the original");
+    cluster.settle(&[], |_, _| true);
+    let second = cluster.propose(leader, Acks::Quorum, vec![batches[1].clone()]);
+    cluster.settle(&[], |_, _| true);
+    assert!(!cluster.appended(first)[0].duplicate && cluster.appended(in_flight)[0].duplicate);
+    assert_eq!(cluster.appended(in_flight)[0].base_offset, Offset(0));
+    assert_eq!(cluster.appended(second)[0].base_offset, Offset(1));
+    // The leader dies; its successor knows.
+    cluster.crash(leader);
+    let new = cluster.elect();
+    assert_ne!(new, leader);
+    let retry = cluster.propose(new, Acks::Quorum, vec![batches[1].clone()]);
+    let next = cluster.propose(new, Acks::Quorum, vec![batches[2].clone()]);
+    let gap = cluster.propose(new, Acks::Quorum, vec![batch("gap", Some((1, 0, 9)))]);
+    let old = cluster.propose(new, Acks::Quorum, vec![batch("unknown", Some((2, 0, 4)))]);
+    let epoch = cluster.propose(new, Acks::Quorum, vec![batch("newer", Some((1, 3, 0)))]);
+    let fenced = cluster.propose(new, Acks::Quorum, vec![batch("older", Some((1, 2, 0)))]);
+    cluster.settle(&[], |_, _| true);
+    assert_eq!((cluster.appended(retry)[0].base_offset, cluster.appended(retry)[0].duplicate), (Offset(1), true));
+    assert_eq!(cluster.appended(next)[0].base_offset, Offset(2));
+    assert_eq!(cluster.error(gap).code, ErrorCode::OutOfOrderSequence);
+    assert_eq!(cluster.error(old).code, ErrorCode::UnknownProducerId);
+    assert_eq!(cluster.appended(epoch)[0].base_offset, Offset(3));
+    assert_eq!(cluster.error(fenced).code, ErrorCode::InvalidProducerEpoch);
+    cluster.heal_and_check();
+}
+
+#[test]
+fn a_refused_batch_takes_the_whole_request_with_it() {
+    let (mut cluster, leader) = three(8);
+    let mixed = vec![batch("good", Some((1, 0, 0))), batch("bad", Some((1, 0, 7)))];
+    let request = cluster.propose(leader, Acks::Quorum, mixed);
+    assert_eq!(cluster.error(request).outcome, Outcome::Rejected);
+    // Nothing of it is remembered: the first batch is still the next.
+    let again = cluster.propose(leader, Acks::Quorum, vec![batch("good", Some((1, 0, 0)))]);
+    cluster.settle(&[], |_, _| true);
+    assert_eq!((cluster.appended(again)[0].base_offset, cluster.appended(again)[0].duplicate), (Offset(0), false));
+}
+
+#[test]
+fn a_lagging_follower_catches_up_by_reads() {
+    let options = ReplicaOptions { append_bytes_max: 500, in_flight_bytes_max: 1000, batch_bytes_max: 500, ..ReplicaOptions::default() };
+    let mut cluster = Cluster::new(3, &options, 9);
+    let leader = cluster.elect();
+    let lagging = others(leader)[0];
+    cluster.crash(lagging);
+    for number in 0..60 {
+        cluster.propose(leader, Acks::Quorum, vec![batch(&format!("record {number}"), None)]);
+        cluster.settle(&[], |_, _| true);
+    }
+    assert_eq!(cluster.nodes[leader].replica.as_ref().expect("up").status().pinned_bytes, 0, "nothing old is held in memory");
+    cluster.start(lagging);
+    let mut reads = 0;
+    for _ in 0..60 {
+        for number in 0..3 {
+            cluster.tick(number);
+        }
+        for _ in 0..10 {
+            assert!(cluster.nodes[leader].fetches.len() <= 1, "one read for one peer");
+            reads += cluster.nodes[leader].fetches.len();
+            for number in 0..3 {
+                cluster.sync(number, usize::MAX);
+                cluster.write_out(number);
+                cluster.answer_fetch(number);
+            }
+            for message in std::mem::take(&mut cluster.network) {
+                cluster.deliver(message);
+            }
+        }
+    }
+    assert!(reads > 5, "{reads} reads");
+    assert_eq!(cluster.nodes[lagging].disk.last(), cluster.nodes[leader].disk.last());
+    cluster.heal_and_check();
+}
+
+#[test]
+fn bounds_answer_overloaded_and_nothing_is_dropped_silently() {
+    let options = ReplicaOptions { append_bytes_max: 100, uncommitted_bytes_max: 400, pinned_bytes_max: 800, ..ReplicaOptions::default() };
+    let mut cluster = Cluster::new(3, &options, 10);
+    let leader = cluster.elect();
+    let requests: Vec<_> = (0..20).map(|n| cluster.propose(leader, Acks::Quorum, vec![batch(&format!("{n}"), None)])).collect();
+    let refused: Vec<_> = requests.iter().filter(|id| matches!(cluster.fate(**id), Fate::Failed(_))).collect();
+    assert!(!refused.is_empty() && refused.len() < 20);
+    for id in refused {
+        let error = cluster.error(*id);
+        assert_eq!((error.code, error.outcome, error.is_retryable()), (ErrorCode::Overloaded, Outcome::Rejected, true));
+    }
+    cluster.settle(&[], |_, _| true);
+    let request = cluster.propose(leader, Acks::Quorum, vec![batch("later", None)]);
+    cluster.settle(&[], |_, _| true);
+    cluster.appended(request);
+    cluster.heal_and_check();
+}
+
+#[test]
+fn reads_are_confirmed_by_a_majority_from_any_replica() {
+    let (mut cluster, leader) = three(11);
+    cluster.propose(leader, Acks::Quorum, vec![batch("a", None)]);
+    cluster.settle(&[], |_, _| true);
+    let on_leader = cluster.read(leader);
+    let on_follower = cluster.read(others(leader)[0]);
+    assert!(matches!(cluster.fate(on_leader), Fate::Waiting));
+    cluster.settle(&[], |_, _| true);
+    for read in [on_leader, on_follower] {
+        assert!(matches!(cluster.fate(read), Fate::Acked(_)), "{:?}", cluster.fate(read));
+    }
+    // A leader that reaches nobody confirms nothing.
+    let alone = cluster.read(leader);
+    for _ in 0..60 {
+        cluster.tick(leader);
+        cluster.network.clear();
+    }
+    assert_eq!(cluster.error(alone).outcome, Outcome::Rejected);
+}
+
+#[test]
+fn leadership_is_handed_over_after_what_is_in_flight() {
+    let (mut cluster, leader) = three(12);
+    let request = cluster.propose(leader, Acks::Quorum, vec![batch("a", None)]);
+    let target = others(leader)[1];
+    cluster.step(leader, Input::TransferLeadership { to: Some(replica_id(target)) });
+    let meanwhile = cluster.propose(leader, Acks::Quorum, vec![batch("b", None)]);
+    assert_eq!(cluster.error(meanwhile).outcome, Outcome::Rejected);
+    assert!(cluster.error(meanwhile).is_retryable());
+    cluster.settle(&[], |_, _| true);
+    assert_eq!(cluster.appended(request)[0].base_offset, Offset(0));
+    assert!(cluster.nodes[target].leads(), "no election timeout passed");
+    cluster.heal_and_check();
+}
+
+#[test]
+fn a_handover_that_fails_lets_the_leader_go_on() {
+    let (mut cluster, leader) = three(13);
+    let target = replica_id(others(leader)[0]);
+    cluster.step(leader, Input::TransferLeadership { to: Some(target) });
+    for _ in 0..60 {
+        for number in 0..3 {
+            cluster.tick(number);
+        }
+        cluster.settle(&[], |from, to| from != target && to != target);
+    }
+    let leader = cluster.leader().expect("a majority is there");
+    let request = cluster.propose(leader, Acks::Quorum, vec![batch("a", None)]);
+    cluster.settle(&[], |from, to| from != target && to != target);
+    cluster.appended(request);
+}
+
+#[test]
+fn a_stop_hands_over_and_says_so() {
+    let (mut cluster, leader) = three(14);
+    cluster.keep_trace = true;
+    let request = cluster.propose(leader, Acks::Quorum, vec![batch("a", None)]);
+    cluster.step(leader, Input::Shutdown);
+    cluster.run_until("stopped", |cluster| cluster.trace.iter().any(|line| line.ends_with("Stopped")));
+    assert_eq!(cluster.appended(request)[0].base_offset, Offset(0), "what was in flight is finished first");
+    assert!(!cluster.nodes[leader].leads());
+    let late = cluster.propose(leader, Acks::Quorum, vec![batch("b", None)]);
+    assert_eq!(cluster.error(late).code, ErrorCode::ShuttingDown);
+    assert_eq!(cluster.trace.iter().filter(|line| line.ends_with("Stopped")).count(), 1);
+}
+
+#[test]
+fn a_leader_with_a_stuck_disk_hands_over() {
+    let options = ReplicaOptions { stuck_disk: std::time::Duration::from_millis(20), ..ReplicaOptions::default() };
+    let mut cluster = Cluster::new(3, &options, 15);
+    let leader = cluster.elect();
+    let request = cluster.propose(leader, Acks::Quorum, vec![batch("a", None)]);
+    for _ in 0..30 {
+        for number in 0..3 {
+            cluster.tick(number);
+        }
+        cluster.settle(&[leader], |_, _| true);
+    }
+    cluster.appended(request);
+    assert!(cluster.leader().is_some_and(|new| new != leader), "{:?}", cluster.leader());
+}
+
+#[test]
+fn the_metadata_group_applies_commands_in_order_and_after_a_restart() {
+    let mut cluster = Cluster::of_log(LogId::GROUP_ZERO, 3, &ReplicaOptions::default(), 16);
+    let leader = cluster.elect();
+    for text in ["one", "two", "three"] {
+        cluster.command(leader, Bytes::from(text));
+    }
+    let records = cluster.propose(leader, Acks::Quorum, vec![batch("a", None)]);
+    assert_eq!(cluster.error(records).code, ErrorCode::InvalidArgument);
+    cluster.settle(&[], |_, _| true);
+    cluster.run_until("applied everywhere", |cluster| cluster.nodes.iter().all(|node| node.applied.len() == 3));
+    for node in &cluster.nodes {
+        let texts: Vec<&[u8]> = node.applied.iter().map(|frame| frame.payload.as_ref()).collect();
+        assert_eq!(texts, [b"one".as_ref(), b"two", b"three"]);
+    }
+    // A restart whose state store applied nothing is given all of them again.
+    cluster.crash(leader);
+    cluster.start(leader);
+    cluster.tick(leader);
+    let again: Vec<LogIndex> = cluster.nodes[leader].applied.iter().map(|frame| frame.index).collect();
+    assert_eq!(again.len(), 3);
+}
+
+#[test]
+fn a_commit_alone_is_noted_without_a_sync() {
+    let (mut cluster, leader) = three(17);
+    cluster.propose(leader, Acks::Quorum, vec![batch("a", None)]);
+    cluster.settle(&[], |_, _| true);
+    let mut out = Vec::new();
+    let replica = cluster.nodes[leader].replica.as_mut().expect("up");
+    replica.step(MonotonicTime(1), Input::Tick, &mut out);
+    let commit = replica.progress().commit;
+    let noted = out.iter().find_map(|output| match output {
+        Output::Write { write, .. } => Some((write.ops.clone(), write.commit)),
+        _ => None,
+    });
+    assert_eq!(noted, Some((Vec::<WriteOp>::new(), commit)));
+    out.clear();
+    replica.step(MonotonicTime(2), Input::Tick, &mut out);
+    assert!(!out.iter().any(|output| matches!(output, Output::Write { .. })), "said once");
+}
