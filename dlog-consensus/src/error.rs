@@ -1,6 +1,6 @@
 //! Why a replica can't be started, and why a peer's message is refused.
 
-use dlog_core::{LogIndex, LogId, Offset, ReplicaId};
+use dlog_core::{LogId, LogIndex, Offset, ReplicaId};
 
 /// Why the machine can't start from what storage gave.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +22,9 @@ pub enum LoadError {
         reason: String,
     },
     /// The indexes that storage gave contradict each other.
-    #[error("replica {replica} has first {first}, last {last}, commit {commit}, applied {applied}: that can't be; retire this replica and add another")]
+    #[error(
+        "replica {replica} has first {first}, last {last}, commit {commit}, applied {applied}: that can't be; retire this replica and add another"
+    )]
     Indexes {
         /// The replica.
         replica: ReplicaId,
@@ -76,7 +78,9 @@ pub enum LoadError {
         replica: ReplicaId,
     },
     /// The log holds a kind of frame that this version can't apply.
-    #[error("frame {index} of replica {replica} is of a kind that this version can't apply; start the newer version again")]
+    #[error(
+        "frame {index} of replica {replica} is of a kind that this version can't apply; start the newer version again"
+    )]
     Kind {
         /// The replica.
         replica: ReplicaId,

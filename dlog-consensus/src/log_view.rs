@@ -115,8 +115,7 @@ impl LogView {
             self.term_starts.push(TermStart { term: frame.term, index: frame.index, offset: frame.base_offset });
         }
         assert!(frame.term >= self.last.term, "terms never go back within a log");
-        self.last =
-            LogPoint { index: frame.index, term: frame.term, next_offset: frame.next_offset(), crc: frame.crc };
+        self.last = LogPoint { index: frame.index, term: frame.term, next_offset: frame.next_offset(), crc: frame.crc };
         self.pinned_bytes += frame.encoded_bytes();
         self.pinned.push_back(frame);
     }

@@ -200,6 +200,10 @@ impl PeerMessage {
         if (self.term.0 == 0) != (self.kind == MessageKind::ReadIndex) {
             return Err(Refusal::Field("term"));
         }
+        // A replica of term 0 that rejects a vote for its priority would answer with term 0, on which the raft crate panics.
+        if self.priority < 0 {
+            return Err(Refusal::Field("priority"));
+        }
         if self.context.len() > CONTEXT_BYTES_MAX {
             return Err(Refusal::Field("context"));
         }

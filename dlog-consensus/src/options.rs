@@ -31,7 +31,7 @@ pub struct ReplicaOptions {
     /// Bytes proposed but not yet committed and durable here; beyond, producers get `overloaded`.
     pub uncommitted_bytes_max: usize,
     /// Bytes of frames held in memory because they aren't committed or not yet in their segment; beyond, producers get
-    /// `overloaded` and a follower takes no more entries.
+    /// `overloaded`, and a follower whose writing out lags takes no more entries.
     pub pinned_bytes_max: usize,
     /// Producers that are remembered. The one that was silent longest (by index) is forgotten first.
     pub producers_max: usize,
@@ -67,7 +67,10 @@ impl ReplicaOptions {
             ((1..=limits::APPEND_BYTES_MAX).contains(&self.append_bytes_max), "append_bytes_max is out of its range"),
             (self.batch_bytes_max <= limits::BATCH_BYTES_MAX, "batch_bytes_max is more than a batch may have"),
             (self.uncommitted_bytes_max >= self.append_bytes_max, "uncommitted_bytes_max is less than one append"),
-            (self.pinned_bytes_max >= self.uncommitted_bytes_max, "pinned_bytes_max is less than uncommitted_bytes_max"),
+            (
+                self.pinned_bytes_max >= self.uncommitted_bytes_max,
+                "pinned_bytes_max is less than uncommitted_bytes_max",
+            ),
             (self.producers_max >= 1, "producers_max must be at least 1"),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {

@@ -48,11 +48,15 @@ pub(crate) enum Decision {
 /// Why a batch can't be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SequenceError {
-    #[error("sequence {expected} is due, the batch begins with {found}; batches before it are missing, or it is older than the last {PRODUCER_WINDOW_BATCHES}")]
+    #[error(
+        "sequence {expected} is due, the batch begins with {found}; batches before it are missing, or it is older than the last {PRODUCER_WINDOW_BATCHES}"
+    )]
     OutOfOrder { expected: i32, found: i32 },
     #[error("a newer instance of this producer has epoch {current}, the batch has {found}; close this producer")]
     Epoch { current: i16, found: i16 },
-    #[error("the partition does not remember this producer, and the batch begins with sequence {found}; take a new epoch and begin with 0")]
+    #[error(
+        "the partition does not remember this producer, and the batch begins with sequence {found}; take a new epoch and begin with 0"
+    )]
     Unknown { found: i32 },
 }
 
@@ -83,7 +87,13 @@ fn last_sequence(first: i32, count: u32) -> i32 {
 
 impl Producer {
     /// What is known after a batch at `base_offset`, entry `index`, is appended.
-    fn with(known: Option<&Producer>, batch: ProducerSequence, count: u32, base_offset: Offset, index: LogIndex) -> Producer {
+    fn with(
+        known: Option<&Producer>,
+        batch: ProducerSequence,
+        count: u32,
+        base_offset: Offset,
+        index: LogIndex,
+    ) -> Producer {
         let mut producer = match known {
             Some(producer) if producer.epoch == batch.epoch => producer.clone(),
             _ => Producer { epoch: batch.epoch, batches: VecDeque::with_capacity(PRODUCER_WINDOW_BATCHES) },

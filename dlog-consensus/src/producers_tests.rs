@@ -1,8 +1,8 @@
 //! Tests of the producer table and its overlay.
 
 use super::*;
-use dlog_core::batch::{Attributes, BatchHeader};
 use dlog_core::TimestampMs;
+use dlog_core::batch::{Attributes, BatchHeader};
 use proptest::prelude::*;
 
 fn sequence(id: i64, epoch: i16, base_sequence: i32) -> ProducerSequence {

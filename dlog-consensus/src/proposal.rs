@@ -127,7 +127,8 @@ mod tests {
         queue.push(pending(2, Acks::Quorum, 2));
         let mut out = Vec::new();
         queue.fail_all(&ErrorDetail::unknown(ErrorCode::NotLeader, Stage::Replication, "lost"), &mut out);
-        let unknown = |output: &Output| matches!(output, Output::Reply { result: Err(e), .. } if e.outcome == Outcome::Unknown);
+        let unknown =
+            |output: &Output| matches!(output, Output::Reply { result: Err(e), .. } if e.outcome == Outcome::Unknown);
         assert!(out.len() == 2 && out.iter().all(unknown));
         assert_eq!(queue.len(), 0);
     }

@@ -89,7 +89,16 @@ impl Driver {
         let hard_state = (raw.raft.term, raw.raft.vote);
         // What storage gave may lie below the commit index that others told: it is noted with the next tick.
         let noted_commit = restored.commit.0;
-        Ok(Driver { raw, election, replica, log, hard_state, last_write: 0, noted_commit, outstanding: VecDeque::new() })
+        Ok(Driver {
+            raw,
+            election,
+            replica,
+            log,
+            hard_state,
+            last_write: 0,
+            noted_commit,
+            outstanding: VecDeque::new(),
+        })
     }
 
     pub(crate) fn raft(&self) -> &Raft<RaftStorage> {
@@ -221,7 +230,9 @@ impl Driver {
         let leads = self.raw.raft.state == StateRole::Leader;
         let messages = if leads { ready.take_messages() } else { ready.take_persisted_messages() };
         let committed = ready.take_committed_entries();
-        drained.reads.extend(ready.take_read_states().into_iter().map(|r| (Bytes::from(r.request_ctx), LogIndex(r.index))));
+        drained
+            .reads
+            .extend(ready.take_read_states().into_iter().map(|r| (Bytes::from(r.request_ctx), LogIndex(r.index))));
         // The frames stand in the view by now: the crate looks there as soon as it is told that it needn't keep them.
         self.raw.advance_append_async(ready);
         if !ops.is_empty() {
@@ -309,7 +320,9 @@ impl Driver {
 fn frame_after(log: LogId, last: LogPoint, entry: Entry) -> Frame {
     let kind = kind_of(&entry);
     let count = match kind {
-        FrameKind::Records => BatchHeader::decode(&entry.data).expect("batches are checked before they are stepped").record_count,
+        FrameKind::Records => {
+            BatchHeader::decode(&entry.data).expect("batches are checked before they are stepped").record_count
+        }
         _ => 0,
     };
     let (term, index) = (Term(entry.term), LogIndex(entry.index));

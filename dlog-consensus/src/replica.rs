@@ -303,7 +303,8 @@ impl Replica {
         for frame in drained.committed {
             match frame.kind {
                 FrameKind::Records => {
-                    let header = BatchHeader::decode(&frame.payload).expect("frames are checked before they are appended");
+                    let header =
+                        BatchHeader::decode(&frame.payload).expect("frames are checked before they are appended");
                     self.producers.apply(&header, frame.index);
                 }
                 FrameKind::Command => commands.push(frame),
@@ -336,7 +337,12 @@ impl Replica {
             return;
         }
         let before = std::mem::replace(&mut self.progress, progress);
-        assert!(progress.commit >= before.commit, "the commit index went from {} to {}", before.commit, progress.commit);
+        assert!(
+            progress.commit >= before.commit,
+            "the commit index went from {} to {}",
+            before.commit,
+            progress.commit
+        );
         assert!(progress.high_watermark >= before.high_watermark && progress.read_bound >= before.read_bound);
         out.push(Output::Progress(progress));
     }

@@ -122,7 +122,9 @@ impl ReplicaLoader {
         }
         match frame.kind {
             FrameKind::Records | FrameKind::NoOp => {}
-            FrameKind::Command if found > self.state_applied && found <= self.commit => self.commands.push(frame.clone()),
+            FrameKind::Command if found > self.state_applied && found <= self.commit => {
+                self.commands.push(frame.clone())
+            }
             FrameKind::Command => {}
             _ => return Err(LoadError::Kind { replica, index: found }),
         }

@@ -152,7 +152,9 @@ fn judge(state: &BootstrapState, name: &str, address: &str, answer: &BootstrapRe
                 state.name
             )
         } else {
-            format!("{name} belongs to a cluster that was formed without this node; start with empty directories on every node")
+            format!(
+                "{name} belongs to a cluster that was formed without this node; start with empty directories on every node"
+            )
         };
         return Err(ExitError { exit: Exit::NeedsOperator, message }.into());
     }
@@ -160,7 +162,9 @@ fn judge(state: &BootstrapState, name: &str, address: &str, answer: &BootstrapRe
         bail!("{name} at {address} was started with another --initial-cluster; give every node the same list");
     }
     if directory == state.directory {
-        bail!("{name} at {address} has this node's own directory id: one directory is a copy of the other; empty one of them");
+        bail!(
+            "{name} at {address} has this node's own directory id: one directory is a copy of the other; empty one of them"
+        );
     }
     Ok(Verdict::Member(directory))
 }

@@ -124,8 +124,10 @@ impl ServeArgs {
             Some(path) => read_file(path)?,
             None => FileSettings::default(),
         };
-        let name = self.name.or(file.name).context("--name is missing: each node of a cluster has a name of its own")?;
-        let data_dir = self.data_dir.or(file.data_dir).context("--data-dir is missing: where shall this node keep its data?")?;
+        let name =
+            self.name.or(file.name).context("--name is missing: each node of a cluster has a name of its own")?;
+        let data_dir =
+            self.data_dir.or(file.data_dir).context("--data-dir is missing: where shall this node keep its data?")?;
         let listen = address("--listen", self.listen.or(file.listen).as_deref().unwrap_or("127.0.0.1:7411"))?;
         let peer_listen =
             address("--peer-listen", self.peer_listen.or(file.peer_listen).as_deref().unwrap_or("127.0.0.1:7412"))?;
@@ -222,7 +224,8 @@ fn default_shards() -> u16 {
 }
 
 fn read_file(path: &Path) -> anyhow::Result<FileSettings> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("can't read the config file {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("can't read the config file {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("the config file {} is wrong", path.display()))
 }
 
@@ -278,10 +281,7 @@ pub fn parse_initial_cluster(list: &str) -> anyhow::Result<BTreeMap<String, Stri
         };
         check_name("a name in --initial-cluster", name)?;
         check_host_port("an address in --initial-cluster", address)?;
-        ensure!(
-            !nodes.values().any(|a| a == address),
-            "--initial-cluster gives the address {address} to two nodes"
-        );
+        ensure!(!nodes.values().any(|a| a == address), "--initial-cluster gives the address {address} to two nodes");
         ensure!(
             nodes.insert(name.to_string(), address.to_string()).is_none(),
             "--initial-cluster names {name} twice: two nodes can't share a name"
@@ -310,11 +310,7 @@ mod tests {
 
     #[test]
     fn beyond_loopback_needs_insecure() {
-        let open = || ServeArgs {
-            listen: Some("0.0.0.0:7411".into()),
-            advertise: Some("db1:7411".into()),
-            ..args()
-        };
+        let open = || ServeArgs { listen: Some("0.0.0.0:7411".into()), advertise: Some("db1:7411".into()), ..args() };
         let error = open().into_config().expect_err("refused").to_string();
         assert!(error.contains("--insecure"), "{error}");
         assert!(ServeArgs { insecure: Some(true), ..open() }.into_config().is_ok());
@@ -329,9 +325,13 @@ mod tests {
     #[test]
     fn the_list_names_each_node_once() {
         assert_eq!(parse_initial_cluster("a=h:1,b=h:2").expect("valid").len(), 2);
-        for (list, says) in
-            [("a=h:1,a=h:2", "twice"), ("a=h:1,b=h:1", "two nodes"), ("a", "NAME=HOST"), ("a=h", "HOST:PORT"), ("", "empty")]
-        {
+        for (list, says) in [
+            ("a=h:1,a=h:2", "twice"),
+            ("a=h:1,b=h:1", "two nodes"),
+            ("a", "NAME=HOST"),
+            ("a=h", "HOST:PORT"),
+            ("", "empty"),
+        ] {
             let error = parse_initial_cluster(list).expect_err(list).to_string();
             assert!(error.contains(says), "{list}: {error}");
         }

@@ -1,36 +1,29 @@
 //! One node from start to stop: lock, identity, cluster, shards, peers, services, in that order, and back.
 
+mod engine;
 mod formation;
 pub mod notify;
 
-use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::context::NodeContext;
-use crate::metadata::apply_thread::{ApplyMessage, ApplyThread};
 use crate::metadata::group_zero::GroupZero;
 use crate::metadata::reconciler::Reconciler;
 use crate::metadata::{leadership, registration};
 use crate::peer::address_book::AddressBook;
 use crate::peer::hello::HelloCheck;
-use crate::peer::incoming::{Formed, shard_of};
+use crate::peer::incoming::Formed;
 use crate::peer::outbox::{Outboxes, Priority};
 use crate::peer::outgoing::Outgoing;
 use crate::peer::pool::PeerPool;
-use crate::replicas::Replicas;
-use crate::shard::inbox::{Inbox, ShardMessage, StartReplica};
-use crate::shard::start::{self, ShardThreads};
+use crate::shard::inbox::{Inbox, ShardMessage};
 use crate::{ops, service};
 use anyhow::Context;
-use dlog_consensus::Membership;
-use dlog_core::{LogId, LogIndex, NodeId, ReplicaId, limits};
-use dlog_replication::bootstrap::group_zero_replica;
-use dlog_replication::reconcile::LocalReplica;
-use dlog_storage::state_store::rocks::RocksStateStore;
+use dlog_core::NodeId;
 use dlog_storage::{BootTable, DirectoryLock, OsDisk};
+use engine::{Engine, EngineThreads};
 use formation::Formation;
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -50,8 +43,7 @@ pub struct Node {
     shutdown: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     listeners: Vec<JoinHandle<anyhow::Result<()>>>,
-    threads: Vec<ShardThreads>,
-    apply: (mpsc::Sender<ApplyMessage>, std::thread::JoinHandle<()>),
+    threads: EngineThreads,
     outboxes: Arc<Outboxes>,
     _lock: DirectoryLock,
 }
@@ -73,76 +65,27 @@ impl Node {
             None => None,
         };
         if config.insecure {
-            tracing::warn!("--insecure: TLS and authentication are off; anyone who reaches the ports can read and write");
+            tracing::warn!(
+                "--insecure: TLS and authentication are off; anyone who reaches the ports can read and write"
+            );
         }
         let (shutdown, shutdown_seen) = watch::channel(false);
         let disk = OsDisk::new(&config.data_dir)?;
         let formation = Formation::begin(&config, &disk, peer_listener, shutdown_seen.clone())?;
         let (identity, peer_server, formed) = formation.finish(&config, &disk).await?;
-        let clock = Clock::start();
-
         let book = Arc::new(AddressBook::default());
         for (node, address) in formation::known_addresses(&config, &identity) {
             book.set(node, &address);
         }
-        let outboxes = Arc::new(Outboxes::default());
-        let replicas = Arc::new(Replicas::default());
-        let store = RocksStateStore::open(&config.data_dir.join("state"))?;
-        let (shard_inboxes, shard_queues): (Vec<Inbox>, Vec<_>) = (0..identity.shards).map(|_| Inbox::new()).unzip();
-        let (disk_senders, disk_queues): (Vec<_>, Vec<_>) = (0..identity.shards).map(|_| mpsc::channel()).unzip();
-        let group_zero = group_zero_replica(identity.node);
-        let group_zero_inbox = shard_inboxes[shard_of(group_zero, shard_inboxes.len())].clone();
-        let (apply_thread, catalogue, applied) = ApplyThread::new(store, group_zero_inbox, disk_senders.clone())?;
-        let (apply_sender, apply_queue) = mpsc::channel();
-
-        let plan = start::Plan {
-            identity: &identity,
-            disk: &disk,
-            clock,
-            replicas: &replicas,
-            outboxes: &outboxes,
-            apply: &apply_sender,
-            group_zero_applied: *applied.borrow(),
-        };
-        let mut threads = Vec::new();
-        let mut local: BTreeMap<ReplicaId, LocalReplica> = BTreeMap::new();
-        let mut marks = BTreeSet::new();
-        let ends = shard_queues.into_iter().zip(disk_senders.iter().cloned().zip(disk_queues));
-        for ((number, inbox), (queue, disk_ends)) in (0u16..).zip(&shard_inboxes).zip(ends) {
-            let started = start::start_shard(&plan, number, inbox.clone(), queue, disk_ends)?;
-            local.extend(started.local.into_iter().map(|l| (l.replica, l)));
-            marks.extend(started.marks);
-            threads.push(started.threads);
-        }
-        let apply_handle = std::thread::Builder::new().name("dlog-apply".into()).spawn(move || {
-            if let Err(error) = apply_thread.run(&apply_queue) {
-                crate::fatal(&format!("the state store failed: {error}"));
-            }
-        })?;
-        if !local.contains_key(&group_zero) {
-            start_group_zero(&identity, group_zero, &shard_inboxes)?;
-            let start = LocalReplica {
-                replica: group_zero,
-                log: LogId::GROUP_ZERO,
-                intent: LogIndex::ZERO,
-                settings: None,
-            };
-            local.insert(group_zero, start);
-        }
-
+        let Engine { clock, replicas, outboxes, catalogue, applied, local, marks, threads } =
+            engine::start(&config, &identity, &disk)?;
         let peers = Arc::new(PeerPool::new(identity.cluster, identity.node, Arc::clone(&book)));
-        let shards: Vec<_> = threads.iter().map(|t| t.handle.clone()).collect();
+        let known = catalogue.clone();
         let context = Arc::new(NodeContext {
-            group_zero: GroupZero::new(
-                identity.node,
-                Arc::clone(&replicas),
-                Arc::clone(&peers),
-                catalogue.clone(),
-                applied,
-            ),
+            group_zero: GroupZero::new(identity.node, Arc::clone(&replicas), Arc::clone(&peers), known, applied),
             config,
             clock,
-            shards: shards.clone(),
+            shards: threads.handles(),
             replicas,
             catalogue: catalogue.clone(),
             peers,
@@ -151,13 +94,15 @@ impl Node {
         });
         let boots = BootTable::load(&disk, "")?;
         let own_address = context.config.peer_advertise.clone();
-        let hello = Arc::new(HelloCheck::new(identity.clone(), own_address, boots, disk.clone()));
+        let hello = Arc::new(HelloCheck::new(identity.clone(), own_address, boots, disk));
         let _ = formed.set(Formed { context: Arc::clone(&context), hello: Arc::clone(&hello) });
 
-        let meet = meet_peers(&context, &book, &hello, &outboxes, shard_inboxes);
+        let inboxes = context.shards.iter().map(|s| s.inbox.clone()).collect();
+        let meet = meet_peers(&context, &book, &hello, &outboxes, inboxes);
         for node in book.nodes() {
             meet(node);
         }
+        let shards = context.shards.clone();
         let reconciler = Reconciler { node: identity.node, shards, local, marks, book, meet: Box::new(meet) };
         let (registered_sender, registered) = watch::channel(false);
         let tasks = vec![
@@ -172,17 +117,7 @@ impl Node {
             let ready = registered.clone();
             listeners.push(tokio::spawn(ops::serve(listener, Arc::clone(&context), ready, until(shutdown_seen))));
         }
-        Ok(Node {
-            context,
-            registered,
-            shutdown,
-            tasks,
-            listeners,
-            threads,
-            apply: (apply_sender, apply_handle),
-            outboxes,
-            _lock: lock,
-        })
+        Ok(Node { context, registered, shutdown, tasks, listeners, threads, outboxes, _lock: lock })
     }
 
     /// What the services share.
@@ -219,16 +154,8 @@ impl Node {
             }
         }
         self.outboxes.close();
-        let (apply, apply_handle) = self.apply;
         let threads = self.threads;
-        tokio::task::spawn_blocking(move || {
-            for thread in threads {
-                thread.stop()?;
-            }
-            let _ = apply.send(ApplyMessage::Stop);
-            apply_handle.join().map_err(|_| anyhow::anyhow!("the apply thread ended badly"))
-        })
-        .await?
+        tokio::task::spawn_blocking(move || threads.stop()).await?
     }
 
     /// Asks again until nothing is led here that another could lead, or until time is up.
@@ -259,28 +186,6 @@ async fn listen(flag: &str, address: std::net::SocketAddr) -> anyhow::Result<Tcp
 /// Resolves once the node shuts down.
 async fn until(mut shutdown: watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|down| *down).await;
-}
-
-/// The first start of group 0 here: its members follow from the bootstrap set alone.
-fn start_group_zero(
-    identity: &dlog_storage::Identity,
-    replica: ReplicaId,
-    inboxes: &[Inbox],
-) -> anyhow::Result<()> {
-    let members = crate::bootstrap::set_of(identity)?.group_zero();
-    let preferred = members.voters.first() == Some(&replica);
-    let mut membership = Membership::of_voters(members.voters);
-    membership.learners.extend(members.learners);
-    inboxes[shard_of(replica, inboxes.len())].send(ShardMessage::Start(StartReplica {
-        replica,
-        log: LogId::GROUP_ZERO,
-        membership: membership.encode(),
-        intent: LogIndex::ZERO,
-        preferred,
-        segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
-        batch_bytes_max: limits::BATCH_BYTES_DEFAULT,
-    }));
-    Ok(())
 }
 
 /// A function that opens the two streams to a peer, once.

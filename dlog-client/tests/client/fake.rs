@@ -8,12 +8,16 @@ use dlog_core::{BatchHeader, ErrorCode, ErrorDetail, NodeId, Offset, Stage, Term
 use dlog_protocol::v1::{self, admin_server::Admin, cluster_server::Cluster, log_server::Log};
 use dlog_protocol::{ConsumeInput, ListOffsetsInput, ProduceInput, services, status};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tokio_stream::{Stream, StreamExt};
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
 use tonic::{Request, Response, Status, Streaming};
 
 pub const TOPIC: &str = "t";
@@ -141,11 +145,13 @@ impl Fake {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             fake.state().addresses.insert(id, listener.local_addr().expect("bound").to_string());
             let node = Node { id, fake: fake.clone() };
-            let server = tonic::transport::Server::builder()
-                .add_service(services::log_server(node.clone()))
-                .add_service(services::admin_server(node.clone()))
-                .add_service(services::cluster_server(node))
-                .serve_with_incoming(TcpListenerStream::new(listener));
+            let routes = Routes {
+                log: services::log_server(node.clone()),
+                admin: services::admin_server(node.clone()),
+                cluster: services::cluster_server(node),
+            };
+            let incoming = TcpListenerStream::new(listener);
+            let server = tonic::transport::Server::builder().serve_with_incoming(routes, incoming);
             tokio::spawn(async move { server.await.expect("serves until aborted") });
         }
         fake
@@ -252,6 +258,32 @@ impl Node {
             Action::Cut => None,
             Action::Ignore => Some(Ok(None)),
             Action::Refuse(error) => Some(Ok(Some(respond(Err(error))))),
+        }
+    }
+}
+
+/// From a request's path to its service.
+#[derive(Clone)]
+struct Routes {
+    log: v1::log_server::LogServer<Node>,
+    admin: v1::admin_server::AdminServer<Node>,
+    cluster: v1::cluster_server::ClusterServer<Node>,
+}
+
+impl Service<http::Request<Body>> for Routes {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<http::Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        match request.uri().path().split('/').nth(1) {
+            Some("dlog.v1.Log") => self.log.call(request),
+            Some("dlog.v1.Admin") => self.admin.call(request),
+            _ => self.cluster.call(request),
         }
     }
 }

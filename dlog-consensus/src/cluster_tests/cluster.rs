@@ -3,7 +3,7 @@
 
 use super::node::Node;
 use crate::message::MessageKind;
-use crate::{Acks, Input, Membership, Output, PeerMessage, Proposal, Reply, ReplicaOptions, Role};
+use crate::{Acks, Input, Membership, Output, PeerMessage, Proposal, ReplicaOptions, Reply, Role};
 use bytes::Bytes;
 use dlog_core::batch::{BATCH_CRC_START, BatchBuilder};
 use dlog_core::error::{ErrorDetail, Outcome};
@@ -67,14 +67,18 @@ pub(super) fn batch(text: &str, producer: Option<(i64, i16, i32)>) -> Bytes {
 
 impl Cluster {
     pub(super) fn new(count: usize, options: &ReplicaOptions, seed: u64) -> Cluster {
-        Cluster::of_log(LogId(9), count, options, seed)
+        Cluster::of_log(LogId(9), count, 0, options, seed)
     }
 
-    pub(super) fn of_log(log: LogId, count: usize, options: &ReplicaOptions, seed: u64) -> Cluster {
+    /// `learners` of the `count` replicas have no vote: the last ones.
+    pub(super) fn of_log(log: LogId, count: usize, learners: usize, options: &ReplicaOptions, seed: u64) -> Cluster {
         let node = |number| Node::new(replica_id(number), log, options.clone(), seed);
         let mut cluster = Cluster {
             nodes: (0..count).map(node).collect(),
-            membership: Membership::of_voters((0..count).map(replica_id)),
+            membership: Membership {
+                learners: (count - learners..count).map(replica_id).collect(),
+                ..Membership::of_voters((0..count - learners).map(replica_id))
+            },
             random: fastrand::Rng::with_seed(seed),
             network: Vec::new(),
             requests: BTreeMap::new(),
@@ -132,7 +136,10 @@ impl Cluster {
                 Output::ReadEntries { fetch, from, to, max_bytes, .. } => {
                     self.nodes[number].fetches.push_back((fetch, from, to, max_bytes));
                 }
-                Output::Progress(progress) => self.check_committed(number, progress.commit),
+                Output::Progress(progress) => {
+                    self.check_committed(number, progress.commit);
+                    self.check_readable(number, progress.read_bound);
+                }
                 Output::Reply { request, result } => self.on_reply(number, request, result),
                 Output::Role(role) if role.role == Role::Leader => {
                     let leader = *self.leaders.entry(role.term).or_insert(self.nodes[number].id);
@@ -181,6 +188,16 @@ impl Cluster {
         }
     }
 
+    /// Readers find below the read bound what is committed, and nothing else.
+    fn check_readable(&self, number: usize, read_bound: Offset) {
+        let segments = &self.nodes[number].segments;
+        assert!(segments.last().map_or(Offset::ZERO, Frame::next_offset) >= read_bound, "bound above the segments");
+        let records = segments.iter().rev().filter(|frame| frame.kind == FrameKind::Records);
+        for frame in records.skip_while(|frame| frame.next_offset() > read_bound).take(3) {
+            assert_eq!(self.committed.get(&frame.index), Some(frame), "a reader would see what isn't committed");
+        }
+    }
+
     fn on_reply(&mut self, number: usize, id: RequestId, result: Result<Reply, ErrorDetail>) {
         let request = &self.requests[&id];
         assert!(matches!(request.fate, Fate::Waiting), "one reply for each request");
@@ -189,7 +206,8 @@ impl Cluster {
                 Reply::Appended(appended) => {
                     assert_eq!(appended.len(), request.batches.len());
                     let all = appended.iter().zip(&request.batches);
-                    let ends: Vec<Offset> = all.map(|(a, b)| self.check_acked(number, request.acks, a.base_offset, b)).collect();
+                    let ends: Vec<Offset> =
+                        all.map(|(a, b)| self.check_acked(number, request.acks, a.base_offset, b)).collect();
                     if request.acks != Acks::Leader {
                         self.acked_end = ends.into_iter().fold(self.acked_end, Offset::max);
                     }
@@ -216,8 +234,9 @@ impl Cluster {
         if acks == Acks::Leader {
             assert!(holds(&self.nodes[number]), "acked before the leader's own sync");
         } else {
-            let copies = self.nodes.iter().filter(|node| holds(node)).count();
-            assert!(copies > self.nodes.len() / 2, "acked with {copies} durable copies");
+            let voters = || self.nodes.iter().filter(|node| self.membership.voters.contains(&node.id));
+            let copies = voters().filter(|node| holds(node)).count();
+            assert!(copies > voters().count() / 2, "acked with {copies} durable copies");
         }
         base_offset.plus(1)
     }
@@ -275,16 +294,25 @@ impl Cluster {
         }
     }
 
-    pub(super) fn sync(&mut self, number: usize, count: usize) {
-        if let Some(input) = self.nodes[number].sync(count) {
+    /// Tells a node's machine the first thing that its disk thread has said.
+    pub(super) fn tell(&mut self, number: usize) -> bool {
+        let told = self.nodes[number].told.pop_front();
+        let is_told = told.is_some();
+        if let Some(input) = told {
             self.step(number, input);
         }
+        is_told
+    }
+
+    /// Syncs and tells at once.
+    pub(super) fn sync(&mut self, number: usize, count: usize) {
+        self.nodes[number].sync(count);
+        while self.tell(number) {}
     }
 
     pub(super) fn write_out(&mut self, number: usize) {
-        if let Some(input) = self.nodes[number].write_out() {
-            self.step(number, input);
-        }
+        self.nodes[number].write_out();
+        while self.tell(number) {}
     }
 
     pub(super) fn answer_fetch(&mut self, number: usize) {
@@ -368,7 +396,9 @@ impl Cluster {
         self.run_until("equal logs", |cluster| {
             let whole = |node: &Node| {
                 let status = node.replica.as_ref().expect("up").status();
-                node.writes.is_empty() && status.progress.commit == status.last && node.disk.last() == cluster.nodes[0].disk.last()
+                node.writes.is_empty()
+                    && status.progress.commit == status.last
+                    && node.disk.last() == cluster.nodes[0].disk.last()
             };
             cluster.nodes.iter().all(whole)
         });

@@ -21,7 +21,6 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn apply(&mut self, write: ReplicaWrite) {
         assert!(write.commit >= self.commit, "a commit index went back");
-        self.commit = write.commit;
         for op in write.ops {
             match op {
                 WriteOp::Create(create) => {
@@ -37,12 +36,14 @@ impl Disk {
                     (self.term, self.vote) = (term, vote);
                 }
                 WriteOp::Cut { from } => {
-                    assert!(from > write.commit, "a committed frame is cut");
+                    assert!(from > self.commit, "a committed frame is cut");
                     self.frames.retain(|frame| frame.index < from);
                 }
                 other => panic!("{other:?}"),
             }
         }
+        // Known when the write was made: it counts once the write's own frames stand.
+        self.commit = write.commit;
     }
 
     pub(super) fn last(&self) -> LogPoint {
@@ -100,7 +101,10 @@ pub(super) struct Node {
     pub(super) memory: Vec<Frame>,
     pub(super) writes: VecDeque<(WriteId, ReplicaWrite)>,
     pub(super) fetches: VecDeque<(FetchId, LogIndex, LogIndex, u64)>,
-    pub(super) written_owed: bool,
+    /// What the disk thread has said and the machine has not yet been told, in order.
+    pub(super) told: VecDeque<Input>,
+    /// What readers find in the segments.
+    pub(super) segments: Vec<Frame>,
     pub(super) applied: Vec<Frame>,
     starts: u64,
     seed: u64,
@@ -117,7 +121,8 @@ impl Node {
             memory: Vec::new(),
             writes: VecDeque::new(),
             fetches: VecDeque::new(),
-            written_owed: false,
+            told: VecDeque::new(),
+            segments: Vec::new(),
             applied: Vec::new(),
             starts: 0,
             seed,
@@ -130,6 +135,7 @@ impl Node {
         let seed = self.seed ^ (self.starts << 32) ^ self.id.0;
         let mut out = Vec::new();
         self.memory = self.disk.frames.clone();
+        self.segments = self.disk.frames.clone();
         self.applied.clear();
         let replica = if self.disk.created.is_some() {
             let restored = self.disk.restored(self.log, self.id);
@@ -140,8 +146,7 @@ impl Node {
             }
             loader.finish(self.options.clone(), seed).expect("a consistent disk")
         } else {
-            let create =
-                Create { intent: LogIndex(1), membership: membership.encode(), start: LogPoint::default() };
+            let create = Create { intent: LogIndex(1), membership: membership.encode(), start: LogPoint::default() };
             Replica::create(self.options.clone(), self.id, self.log, create, seed, now, &mut out).expect("valid")
         };
         replica.assert_invariants();
@@ -154,26 +159,27 @@ impl Node {
         self.replica = None;
         self.writes.clear();
         self.fetches.clear();
-        self.written_owed = false;
+        self.told.clear();
     }
 
-    /// Syncs the first `count` queued writes; gives the input that says so.
-    pub(super) fn sync(&mut self, count: usize) -> Option<Input> {
+    /// Syncs the first `count` queued writes.
+    pub(super) fn sync(&mut self, count: usize) {
         let count = count.min(self.writes.len());
         let mut last = None;
         for (id, write) in self.writes.drain(..count) {
             self.disk.apply(write);
             last = Some(id);
         }
-        self.written_owed |= last.is_some();
-        last.map(|write| Input::Persisted { write })
+        self.told.extend(last.map(|write| Input::Persisted { write }));
     }
 
     /// What is durable is now in its segment too.
-    pub(super) fn write_out(&mut self) -> Option<Input> {
-        let last = self.disk.last();
-        std::mem::take(&mut self.written_owed)
-            .then_some(Input::WrittenOut { index: last.index, next_offset: last.next_offset })
+    pub(super) fn write_out(&mut self) {
+        if self.segments != self.disk.frames {
+            self.segments = self.disk.frames.clone();
+            let last = self.disk.last();
+            self.told.push_back(Input::WrittenOut { index: last.index, next_offset: last.next_offset });
+        }
     }
 
     pub(super) fn answer_fetch(&mut self) -> Option<Input> {

@@ -23,7 +23,8 @@ fn three_replicas_elect_and_append() {
     let first = cluster.propose(leader, Acks::Quorum, vec![batch("a", None), batch("b", None)]);
     let second = cluster.propose(leader, Acks::All, vec![batch("c", None)]);
     cluster.settle(&[], |_, _| true);
-    let offsets: Vec<u64> = cluster.appended(first).iter().chain(&cluster.appended(second)).map(|a| a.base_offset.0).collect();
+    let offsets: Vec<u64> =
+        cluster.appended(first).iter().chain(&cluster.appended(second)).map(|a| a.base_offset.0).collect();
     assert_eq!(offsets, [0, 1, 2]);
     let status = cluster.nodes[leader].replica.as_ref().expect("up").status();
     assert_eq!(status.progress.high_watermark, Offset(3));
@@ -48,6 +49,67 @@ fn a_lone_voter_acks_after_its_sync() {
     cluster.crash(0);
     cluster.start(0);
     assert!(cluster.error(request).outcome == Outcome::Unknown);
+    cluster.heal_and_check();
+}
+
+/// A lone voter elects itself and could send at once: killed before its sync, it would lead the same term again with other
+/// entries. The cluster checks that no leader speaks before its term is durable.
+#[test]
+fn a_lone_voter_tells_its_learner_nothing_before_its_term_is_durable() {
+    let mut cluster = Cluster::of_log(LogId(9), 2, 1, &ReplicaOptions::default(), 18);
+    for number in 0..2 {
+        cluster.sync(number, usize::MAX);
+    }
+    for _ in 0..40 {
+        cluster.tick(0);
+        cluster.tick(1);
+    }
+    assert!(cluster.nodes[0].leads() && cluster.network.is_empty(), "{:?}", cluster.network);
+    cluster.sync(0, usize::MAX);
+    assert!(!cluster.network.is_empty());
+    cluster.settle(&[], |_, _| true);
+    let request = cluster.propose(0, Acks::Quorum, vec![batch("a", None)]);
+    assert!(!cluster.network.is_empty(), "in a durable term it speaks before its own sync");
+    cluster.settle(&[1], |_, _| true);
+    cluster.appended(request);
+    cluster.heal_and_check();
+}
+
+/// What the disk thread said before a cut was durable may speak of frames that the cut took.
+#[test]
+fn written_out_before_a_cut_does_not_count_for_the_frames_after_it() {
+    let (mut cluster, leader) = three(19);
+    let id = replica_id(leader);
+    for text in ["x", "y", "z"] {
+        cluster.propose(leader, Acks::Quorum, vec![batch(text, None)]);
+    }
+    cluster.nodes[leader].sync(usize::MAX);
+    cluster.nodes[leader].write_out();
+    cluster.tell(leader);
+    assert!(matches!(cluster.nodes[leader].told[0], Input::WrittenOut { .. }), "told late");
+    let late = cluster.nodes[leader].told.pop_front().expect("just seen");
+    for _ in 0..80 {
+        for number in others(leader) {
+            cluster.tick(number);
+        }
+        cluster.settle(&[leader], |from, to| from != id && to != id);
+    }
+    let new = others(leader).into_iter().find(|number| cluster.nodes[*number].leads()).expect("another leads");
+    let request = cluster.propose(new, Acks::Quorum, vec![batch("a", None), batch("b", None), batch("c", None)]);
+    cluster.settle(&[leader], |from, to| from != id && to != id);
+    cluster.appended(request);
+    // The old leader is back. Its disk stands still from the cut on, but it learns that the new frames are committed.
+    let has_cut = |write: &dlog_core::write::ReplicaWrite| write.ops.iter().any(|op| matches!(op, WriteOp::Cut { .. }));
+    for _ in 0..10 {
+        cluster.tick(new);
+        cluster.settle(&[leader], |_, _| true);
+        if !cluster.nodes[leader].writes.iter().any(|(_, write)| has_cut(write)) {
+            cluster.sync(leader, usize::MAX);
+        }
+    }
+    cluster.step(leader, late);
+    let progress = cluster.nodes[leader].replica.as_ref().expect("up").progress();
+    assert!(progress.high_watermark >= Offset(3) && progress.read_bound == Offset(0), "{progress:?}");
     cluster.heal_and_check();
 }
 
@@ -162,7 +224,12 @@ fn a_refused_batch_takes_the_whole_request_with_it() {
 
 #[test]
 fn a_lagging_follower_catches_up_by_reads() {
-    let options = ReplicaOptions { append_bytes_max: 500, in_flight_bytes_max: 1000, batch_bytes_max: 500, ..ReplicaOptions::default() };
+    let options = ReplicaOptions {
+        append_bytes_max: 500,
+        in_flight_bytes_max: 1000,
+        batch_bytes_max: 500,
+        ..ReplicaOptions::default()
+    };
     let mut cluster = Cluster::new(3, &options, 9);
     let leader = cluster.elect();
     let lagging = others(leader)[0];
@@ -171,7 +238,11 @@ fn a_lagging_follower_catches_up_by_reads() {
         cluster.propose(leader, Acks::Quorum, vec![batch(&format!("record {number}"), None)]);
         cluster.settle(&[], |_, _| true);
     }
-    assert_eq!(cluster.nodes[leader].replica.as_ref().expect("up").status().pinned_bytes, 0, "nothing old is held in memory");
+    assert_eq!(
+        cluster.nodes[leader].replica.as_ref().expect("up").status().pinned_bytes,
+        0,
+        "nothing old is held in memory"
+    );
     cluster.start(lagging);
     let mut reads = 0;
     for _ in 0..60 {
@@ -198,10 +269,16 @@ fn a_lagging_follower_catches_up_by_reads() {
 
 #[test]
 fn bounds_answer_overloaded_and_nothing_is_dropped_silently() {
-    let options = ReplicaOptions { append_bytes_max: 100, uncommitted_bytes_max: 400, pinned_bytes_max: 800, ..ReplicaOptions::default() };
+    let options = ReplicaOptions {
+        append_bytes_max: 100,
+        uncommitted_bytes_max: 400,
+        pinned_bytes_max: 800,
+        ..ReplicaOptions::default()
+    };
     let mut cluster = Cluster::new(3, &options, 10);
     let leader = cluster.elect();
-    let requests: Vec<_> = (0..20).map(|n| cluster.propose(leader, Acks::Quorum, vec![batch(&format!("{n}"), None)])).collect();
+    let requests: Vec<_> =
+        (0..20).map(|n| cluster.propose(leader, Acks::Quorum, vec![batch(&format!("{n}"), None)])).collect();
     let refused: Vec<_> = requests.iter().filter(|id| matches!(cluster.fate(**id), Fate::Failed(_))).collect();
     assert!(!refused.is_empty() && refused.len() < 20);
     for id in refused {
@@ -300,7 +377,7 @@ fn a_leader_with_a_stuck_disk_hands_over() {
 
 #[test]
 fn the_metadata_group_applies_commands_in_order_and_after_a_restart() {
-    let mut cluster = Cluster::of_log(LogId::GROUP_ZERO, 3, &ReplicaOptions::default(), 16);
+    let mut cluster = Cluster::of_log(LogId::GROUP_ZERO, 3, 0, &ReplicaOptions::default(), 16);
     let leader = cluster.elect();
     for text in ["one", "two", "three"] {
         cluster.command(leader, Bytes::from(text));
@@ -313,6 +390,8 @@ fn the_metadata_group_applies_commands_in_order_and_after_a_restart() {
         let texts: Vec<&[u8]> = node.applied.iter().map(|frame| frame.payload.as_ref()).collect();
         assert_eq!(texts, [b"one".as_ref(), b"two", b"three"]);
     }
+    cluster.tick(leader);
+    cluster.settle(&[], |_, _| true);
     // A restart whose state store applied nothing is given all of them again.
     cluster.crash(leader);
     cluster.start(leader);

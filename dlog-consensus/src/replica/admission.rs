@@ -53,7 +53,13 @@ impl Replica {
         self.take_step(now, step, out);
     }
 
-    pub(super) fn propose_command(&mut self, now: MonotonicTime, request: RequestId, command: Bytes, out: &mut Vec<Output>) {
+    pub(super) fn propose_command(
+        &mut self,
+        now: MonotonicTime,
+        request: RequestId,
+        command: Bytes,
+        out: &mut Vec<Output>,
+    ) {
         let mut step = self.begin_step();
         match self.admit_command(request, command, &mut step) {
             Ok(()) => self.take_step(now, step, out),
@@ -207,9 +213,13 @@ impl Replica {
     pub(super) fn not_leader(&self, unknown: bool) -> ErrorDetail {
         let leader = self.leader().filter(|leader| *leader != self.replica).map(|leader| leader.node());
         let (code, text) = match (unknown, leader) {
-            (true, _) => (ErrorCode::NotLeader, "leadership was lost before the records were safe; they may or may not survive"),
+            (true, _) => {
+                (ErrorCode::NotLeader, "leadership was lost before the records were safe; they may or may not survive")
+            }
             (false, Some(_)) => (ErrorCode::NotLeader, "another replica leads this partition"),
-            (false, None) => (ErrorCode::NoLeader, "no leader is known; an election is under way or a majority is missing"),
+            (false, None) => {
+                (ErrorCode::NoLeader, "no leader is known; an election is under way or a majority is missing")
+            }
         };
         let error = if unknown {
             ErrorDetail::unknown(code, Stage::Replication, text)
@@ -227,7 +237,9 @@ fn check_batch(bytes: &Bytes, header: &BatchHeader, next_offset: Offset) -> Resu
         return wrong(ErrorCode::BatchTooLarge, format!("the batch has {} bytes", bytes.len()));
     }
     let records = header.record_count;
-    let counts = records > 0 && records <= limits::RECORDS_PER_BATCH_MAX && records == header.last_offset_delta.saturating_add(1);
+    let counts = records > 0
+        && records <= limits::RECORDS_PER_BATCH_MAX
+        && records == header.last_offset_delta.saturating_add(1);
     if header.total_bytes() != bytes.len() || !counts {
         return wrong(ErrorCode::InvalidBatch, "the batch's length or record count is wrong".to_owned());
     }

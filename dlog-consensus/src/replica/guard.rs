@@ -73,7 +73,10 @@ impl Replica {
         let Some(first) = message.entries.iter().position(|entry| is_new(&entry)) else { return Ok(()) };
         let new = &message.entries[first..];
         let bytes: usize = new.iter().map(|entry| entry.payload.len()).sum();
-        if view.pinned_bytes() > 0 && view.pinned_bytes() + bytes > self.options.pinned_bytes_max {
+        // Only while writing out will free some: what isn't committed is freed by taking more entries, and what isn't durable is
+        // bounded by what a leader has in flight.
+        let frees = view.written().index < view.applied();
+        if frees && view.pinned_bytes() + bytes > self.options.pinned_bytes_max {
             return Err(Refusal::Overloaded);
         }
         let before = new[0].index.previous();
@@ -94,7 +97,8 @@ fn check_entry(log: LogId, entry: &WireEntry, next_offset: Offset) -> Result<Off
     let wrong = |reason: String| Refusal::Entry { index, reason };
     match entry.kind {
         FrameKind::Records if log != LogId::GROUP_ZERO => {
-            let header = batch::validate(&entry.payload, BatchLimits::HARD).map_err(|error| wrong(error.to_string()))?;
+            let header =
+                batch::validate(&entry.payload, BatchLimits::HARD).map_err(|error| wrong(error.to_string()))?;
             if header.base_offset != next_offset {
                 return Err(Refusal::BaseOffset { index, expected: next_offset, found: header.base_offset });
             }

@@ -58,15 +58,8 @@ impl<S: StateStore> ApplyThread<S> {
         let catalogue = Catalogue::load(applied, store.scan(b"")?)?;
         let (publish, catalogue_watch) = watch::channel(Arc::new(catalogue.clone()));
         let (applied_sender, applied_watch) = watch::channel(applied);
-        let thread = ApplyThread {
-            store,
-            catalogue,
-            publish,
-            applied: applied_sender,
-            inbox,
-            disks,
-            last_sync: Instant::now(),
-        };
+        let thread =
+            ApplyThread { store, catalogue, publish, applied: applied_sender, inbox, disks, last_sync: Instant::now() };
         Ok((thread, catalogue_watch, applied_watch))
     }
 

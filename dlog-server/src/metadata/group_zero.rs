@@ -130,7 +130,8 @@ fn no_leader(message: &str) -> ErrorDetail {
 }
 
 fn gave_up(may_be_applied: bool, timeout: Duration) -> ErrorDetail {
-    let text = format!("the metadata group did not answer within {timeout:?}; `dlog cluster health` says what is wrong");
+    let text =
+        format!("the metadata group did not answer within {timeout:?}; `dlog cluster health` says what is wrong");
     if may_be_applied {
         ErrorDetail::unknown(ErrorCode::Timeout, Stage::Service, text)
     } else {

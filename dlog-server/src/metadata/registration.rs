@@ -2,9 +2,7 @@
 
 use crate::context::NodeContext;
 use dlog_core::error::ErrorDetail;
-use dlog_replication::{
-    Command, CommandBody, CommandId, CommandOutcome, RegisterNode, Rejection,
-};
+use dlog_replication::{Command, CommandBody, CommandId, CommandOutcome, RegisterNode, Rejection};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use crate::peer::incoming::{Formed, PeerService};
 use crate::service::listener;
 use anyhow::bail;
 use dlog_core::NodeId;
-use dlog_storage::{ClusterId, Disk, DirectoryId, Identity, OsDisk};
+use dlog_storage::{ClusterId, DirectoryId, Disk, Identity, OsDisk};
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -95,7 +95,8 @@ fn check_known(config: &NodeConfig, identity: &Identity) -> anyhow::Result<()> {
 
 fn draw(config: &NodeConfig, disk: &OsDisk) -> anyhow::Result<Identity> {
     let entries = disk.list("")?;
-    let foreign: Vec<&str> = entries.iter().map(String::as_str).filter(|name| !matches!(*name, "lock" | "lost+found")).collect();
+    let foreign: Vec<&str> =
+        entries.iter().map(String::as_str).filter(|name| !matches!(*name, "lock" | "lost+found")).collect();
     if !foreign.is_empty() {
         bail!(ExitError::needs_operator(format!(
             "the data directory {} isn't empty ({}) but has no identity file: it is no directory of dlog, or a part of one. \

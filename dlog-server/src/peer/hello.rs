@@ -88,7 +88,9 @@ impl HelloCheck {
                 boots.note(node, boot);
                 match boots.save(&self.disk, "") {
                     Ok(()) => Ok(()),
-                    Err(StorageError::SyncFailed { path, source }) => crate::fatal(&format!("sync of {path}: {source}")),
+                    Err(StorageError::SyncFailed { path, source }) => {
+                        crate::fatal(&format!("sync of {path}: {source}"))
+                    }
                     Err(error) => Err(error.to_string()),
                 }
             }

@@ -31,7 +31,8 @@ pub struct PeerPool {
 /// # Errors
 /// If `address` is no `HOST:PORT`.
 pub fn endpoint(address: &str) -> Result<Endpoint, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| format!("{address}: {}", chain(&e)))?;
+    let endpoint =
+        Endpoint::from_shared(format!("http://{address}")).map_err(|e| format!("{address}: {}", chain(&e)))?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)

@@ -276,7 +276,9 @@ impl ConsensusThread {
                     self.preferred.insert(start.replica, CAMPAIGN_TICKS);
                 }
             }
-            Err(error) => tracing::error!(replica = %start.replica, log = %start.log, %error, "a replica can't be started"),
+            Err(error) => {
+                tracing::error!(replica = %start.replica, log = %start.log, %error, "a replica can't be started")
+            }
         }
     }
 
@@ -346,7 +348,8 @@ impl ConsensusThread {
             Output::Send { message } => self.messages.push(message),
             Output::ReadEntries { fetch, from, to, max_bytes, .. } => {
                 if let Some(&log) = self.logs.get(&replica) {
-                    let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX).min(limits::CATCH_UP_READ_BYTES_MAX);
+                    let max_bytes =
+                        usize::try_from(max_bytes).unwrap_or(usize::MAX).min(limits::CATCH_UP_READ_BYTES_MAX);
                     let _ = self.exits.reads.send(FetchRequest { replica, log, fetch, from, to, max_bytes });
                 }
             }
@@ -366,7 +369,9 @@ impl ConsensusThread {
                 let _ = self.exits.apply.send(ApplyMessage::Frames { replica, frames });
             }
             Output::Producers { .. } | Output::Stopped => {}
-            Output::Refused { from, refusal } => tracing::warn!(%replica, %from, %refusal, "a peer's message was refused"),
+            Output::Refused { from, refusal } => {
+                tracing::warn!(%replica, %from, %refusal, "a peer's message was refused")
+            }
             Output::Fatal { reason } => crate::fatal(&format!("replica {replica}: {reason}")),
         }
     }

@@ -4,11 +4,11 @@
 //! above the bound a producer is told `overloaded`. *Received* bytes are those of peers' entries from the socket until they
 //! are persisted; above the bound the peer streams stop being read, so that the peer's own queue fills and its leader slows.
 
+use bytes::Bytes;
+use dlog_consensus::{Acks, FetchId, PeerMessage, Reply, WriteId};
+use dlog_core::Frame;
 use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
 use dlog_core::{LogId, LogIndex, ReplicaId, TimestampMs, limits};
-use dlog_consensus::{Acks, FetchId, PeerMessage, Reply, WriteId};
-use bytes::Bytes;
-use dlog_core::Frame;
 use dlog_storage::WrittenOut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -92,12 +92,7 @@ pub fn start_shard(
     let mut local = Vec::new();
     let mut adopted = Vec::new();
     for replica in restored {
-        local.push(LocalReplica {
-            replica: replica.replica,
-            log: replica.log,
-            intent: replica.intent,
-            settings: None,
-        });
+        local.push(LocalReplica { replica: replica.replica, log: replica.log, intent: replica.intent, settings: None });
         let (log, id) = (replica.log, replica.replica);
         let machine = restore(&store, replica, plan.group_zero_applied, host.draw_seed())
             .with_context(|| format!("replica {id} of log {log} can't go on"))?;
@@ -125,8 +120,7 @@ pub fn start_shard(
     for (log, replica, progress, reader) in adopted {
         consensus.adopt(log, replica, progress, reader);
     }
-    let disk =
-        DiskThread::new(store, disk_queue, inbox.clone(), Arc::clone(plan.replicas), Arc::clone(&sync_times));
+    let disk = DiskThread::new(store, disk_queue, inbox.clone(), Arc::clone(plan.replicas), Arc::clone(&sync_times));
     let threads = ShardThreads {
         handle: ShardHandle { inbox: inbox.clone(), status, disk: disk_sender, sync_times },
         disk: spawn(format!("dlog-disk-{number}"), move || {

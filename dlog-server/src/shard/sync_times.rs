@@ -1,7 +1,7 @@
 //! What the disk thread lets others see: how long the journal's writes and syncs take, and how large its files are.
 
-use hdrhistogram::Histogram;
 use dlog_storage::StoreStats;
+use hdrhistogram::Histogram;
 use std::sync::Mutex;
 use std::time::Duration;
 

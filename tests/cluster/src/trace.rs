@@ -120,7 +120,7 @@ fn parse_call(begin: f64, end: Option<f64>, text: &str) -> Option<Call> {
         begin,
         end: end.unwrap_or(begin + took),
         name: name.trim().to_string(),
-        target: target.to_string(),
+        target: unhex(target),
         args: args.to_string(),
         result,
     })
@@ -138,6 +138,26 @@ fn target_of(text: &str) -> &str {
     text
 }
 
+/// Text in which `-xx` wrote some bytes in hex: paths are, addresses of sockets are not.
+fn unhex(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some(first) = rest.first() {
+        let digits = rest.strip_prefix(b"\\x").and_then(|digits| std::str::from_utf8(digits.get(..2)?).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &rest[4..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = &rest[1..];
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Bytes as `-xx` prints them.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect()
@@ -150,7 +170,7 @@ mod tests {
     #[test]
     fn calls_are_read_whole_and_in_halves() {
         let text = concat!(
-            "101 1700000000.100000 pwrite64(9</d/journal/1.journal>, \"\\x61\\x62\", 2, 4096) = 2 <0.000050>\n",
+            "101 1700000000.100000 pwrite64(9<\\x2f\\x64\\x2fjournal/1.journal>, \"\\x61\\x62\", 2, 4096) = 2 <0.000050>\n",
             "101 1700000000.200000 fdatasync(9</d/journal/1.journal> <unfinished ...>\n",
             "102 1700000000.250000 sendto(12<TCP:[127.0.0.1:7411->127.0.0.1:5000]>, \"\\x10\", 1, MSG_NOSIGNAL, NULL, 0) = 1 <0.00001>\n",
             "101 1700000000.300000 <... fdatasync resumed>) = 0 <0.100000>\n",

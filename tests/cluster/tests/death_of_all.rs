@@ -94,12 +94,12 @@ fn keeps_each_batch_whole_or_not_at_all() {
 
     let acked = wire::run(async {
         let mut log = wire::log(&address).await;
-        let requests = (0_u64..400).map(|number| {
+        let requests = (0_u64..1000).map(|number| {
             let values: Vec<String> = (0..BATCH_RECORDS).map(|i| format!("{number} {i}")).collect();
             wire::request(number, "batches", 0, wire::batch(&values))
         });
         // A little at a time: the nodes die in the middle.
-        let stream = wire::paced(requests.collect(), Duration::from_millis(4));
+        let stream = wire::paced(requests.collect(), Duration::from_millis(1));
         let mut answers = log.produce(stream).await.expect("a stream").into_inner();
         let mut acked: Vec<v1::ProduceResponse> = Vec::new();
         let mut dead = false;

@@ -71,7 +71,11 @@ impl Load {
     pub async fn run(&self, client: &Client, stop: &CancellationToken) -> anyhow::Result<Figures> {
         let admin = client.admin();
         let Some(topic) = &self.topic else {
-            let own = format!("bench-{}-{:08x}", std::process::id(), fastrand::Rng::with_seed(crate::metadata::registration::random_seed()).u32(..));
+            let own = format!(
+                "bench-{}-{:08x}",
+                std::process::id(),
+                fastrand::Rng::with_seed(crate::metadata::registration::random_seed()).u32(..)
+            );
             let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
             let topic = NewTopic { name: own.clone(), partitions, if_not_exists: true, ..NewTopic::default() };
             admin.create_topic(topic).await.with_context(|| format!("can't create topic {own}"))?;

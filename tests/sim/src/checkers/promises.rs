@@ -20,7 +20,11 @@ impl Promises {
     pub fn sent(&mut self, message: &PeerMessage) -> Result<(), String> {
         let durable_term = matches!(
             message.kind,
-            MessageKind::AppendResponse | MessageKind::RequestVote | MessageKind::HeartbeatResponse
+            MessageKind::Append
+                | MessageKind::AppendResponse
+                | MessageKind::Heartbeat
+                | MessageKind::HeartbeatResponse
+                | MessageKind::RequestVote
         );
         let vote = match message.kind {
             MessageKind::RequestVoteResponse if !message.reject => Some(message.to),

@@ -1,0 +1,131 @@
+//! What of a node runs without a socket: its shards, group 0's apply thread, and the replicas found on the disk.
+
+use crate::clock::Clock;
+use crate::config::NodeConfig;
+use crate::metadata::apply_thread::{AppliedWatch, ApplyMessage, ApplyThread};
+use crate::peer::incoming::shard_of;
+use crate::peer::outbox::Outboxes;
+use crate::replicas::Replicas;
+use crate::shard::ShardHandle;
+use crate::shard::inbox::{Inbox, ShardMessage, StartReplica};
+use crate::shard::start::{self, ShardThreads};
+use dlog_consensus::Membership;
+use dlog_core::{LogId, LogIndex, ReplicaId, limits};
+use dlog_replication::Catalogue;
+use dlog_replication::bootstrap::group_zero_replica;
+use dlog_replication::reconcile::LocalReplica;
+use dlog_storage::state_store::rocks::RocksStateStore;
+use dlog_storage::{Identity, OsDisk};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use tokio::sync::watch;
+
+/// The running threads, and what the rest of the node needs of them.
+pub struct Engine {
+    /// The process's clock.
+    pub clock: Clock,
+    /// This node's replicas.
+    pub replicas: Arc<Replicas>,
+    /// Queues to peers.
+    pub outboxes: Arc<Outboxes>,
+    /// The catalogue as applied here.
+    pub catalogue: watch::Receiver<Arc<Catalogue>>,
+    /// How far that is.
+    pub applied: AppliedWatch,
+    /// Replicas that stand here.
+    pub local: BTreeMap<ReplicaId, LocalReplica>,
+    /// Replicas that once stood here and never will again.
+    pub marks: BTreeSet<ReplicaId>,
+    /// To be stopped at the end.
+    pub threads: EngineThreads,
+}
+
+/// The threads of a node.
+pub struct EngineThreads {
+    shards: Vec<ShardThreads>,
+    apply: mpsc::Sender<ApplyMessage>,
+    apply_handle: JoinHandle<()>,
+}
+
+impl EngineThreads {
+    /// One handle for each shard, by number.
+    pub fn handles(&self) -> Vec<ShardHandle> {
+        self.shards.iter().map(|threads| threads.handle.clone()).collect()
+    }
+
+    /// Ends all threads once everything queued is done. Blocks.
+    ///
+    /// # Errors
+    /// A thread that ended badly.
+    pub fn stop(self) -> anyhow::Result<()> {
+        for threads in self.shards {
+            threads.stop()?;
+        }
+        let _ = self.apply.send(ApplyMessage::Stop);
+        self.apply_handle.join().map_err(|_| anyhow::anyhow!("the apply thread ended badly"))
+    }
+}
+
+/// Opens everything below the data directory and starts the threads.
+///
+/// # Errors
+/// What keeps a shard or the state store from opening.
+pub fn start(config: &NodeConfig, identity: &Identity, disk: &OsDisk) -> anyhow::Result<Engine> {
+    let (clock, replicas, outboxes) = (Clock::start(), Arc::<Replicas>::default(), Arc::<Outboxes>::default());
+    let (inboxes, queues): (Vec<Inbox>, Vec<_>) = (0..identity.shards).map(|_| Inbox::new()).unzip();
+    let (disk_senders, disk_queues): (Vec<_>, Vec<_>) = (0..identity.shards).map(|_| mpsc::channel()).unzip();
+    let group_zero = group_zero_replica(identity.node);
+    let store = RocksStateStore::open(&config.data_dir.join("state"))?;
+    let group_zero_inbox = inboxes[shard_of(group_zero, inboxes.len())].clone();
+    let (apply_thread, catalogue, applied) = ApplyThread::new(store, group_zero_inbox, disk_senders.clone())?;
+    let (apply, apply_queue) = mpsc::channel();
+
+    let plan = start::Plan {
+        identity,
+        disk,
+        clock,
+        replicas: &replicas,
+        outboxes: &outboxes,
+        apply: &apply,
+        group_zero_applied: *applied.borrow(),
+    };
+    let mut shards = Vec::new();
+    let mut local: BTreeMap<ReplicaId, LocalReplica> = BTreeMap::new();
+    let mut marks = BTreeSet::new();
+    let ends = queues.into_iter().zip(disk_senders.into_iter().zip(disk_queues));
+    for ((number, inbox), (queue, disk_ends)) in (0u16..).zip(&inboxes).zip(ends) {
+        let started = start::start_shard(&plan, number, inbox.clone(), queue, disk_ends)?;
+        local.extend(started.local.into_iter().map(|l| (l.replica, l)));
+        marks.extend(started.marks);
+        shards.push(started.threads);
+    }
+    let apply_handle = std::thread::Builder::new().name("dlog-apply".into()).spawn(move || {
+        if let Err(error) = apply_thread.run(&apply_queue) {
+            crate::fatal(&format!("the state store failed: {error}"));
+        }
+    })?;
+    if !local.contains_key(&group_zero) {
+        local.insert(group_zero, start_group_zero(identity, group_zero, &inboxes)?);
+    }
+    let threads = EngineThreads { shards, apply, apply_handle };
+    Ok(Engine { clock, replicas, outboxes, catalogue, applied, local, marks, threads })
+}
+
+/// The first start of group 0 here: its members follow from the bootstrap set alone.
+fn start_group_zero(identity: &Identity, replica: ReplicaId, inboxes: &[Inbox]) -> anyhow::Result<LocalReplica> {
+    let members = crate::bootstrap::set_of(identity)?.group_zero();
+    let preferred = members.voters.first() == Some(&replica);
+    let mut membership = Membership::of_voters(members.voters);
+    membership.learners.extend(members.learners);
+    inboxes[shard_of(replica, inboxes.len())].send(ShardMessage::Start(StartReplica {
+        replica,
+        log: LogId::GROUP_ZERO,
+        membership: membership.encode(),
+        intent: LogIndex::ZERO,
+        preferred,
+        segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+        batch_bytes_max: limits::BATCH_BYTES_DEFAULT,
+    }));
+    Ok(LocalReplica { replica, log: LogId::GROUP_ZERO, intent: LogIndex::ZERO, settings: None })
+}

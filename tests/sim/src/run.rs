@@ -1,0 +1,43 @@
+//! Runs one seed from beginning to end, and turns a panic of the code under test into a failure with its text.
+
+use crate::options::Options;
+use crate::report::{Failure, Report};
+use crate::world::World;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+thread_local! {
+    /// The text of this thread's last panic while a run is under way; `None` outside of runs.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+static HOOK: Once = Once::new();
+
+/// Panics within a run are kept for its report; all others are shown as ever.
+fn keep_panics() {
+    HOOK.call_once(|| {
+        let shown = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let kept = PANIC.with_borrow_mut(|kept| kept.as_mut().map(|text| *text = info.to_string()));
+            if kept.is_none() {
+                shown(info);
+            }
+        }));
+    });
+}
+
+/// Plays what the options say.
+pub fn run(options: &Options) -> Report {
+    keep_panics();
+    let mut world = World::new(options.clone());
+    PANIC.set(Some(String::new()));
+    let played = panic::catch_unwind(AssertUnwindSafe(|| world.play()));
+    let text = PANIC.take().unwrap_or_default();
+    let failure = match played {
+        Ok(Ok(())) => None,
+        Ok(Err(failure)) => Some(failure),
+        Err(_) => Some(Failure::crash(text)),
+    };
+    world.report(failure)
+}

@@ -1,0 +1,284 @@
+//! The disk thread, in steps with time between them: collect a group, make it durable, tell so, bring the segments up, and
+//! in the pauses seal, prepare, checkpoint. Each call into the store happens at one moment, but the power may go in the
+//! middle of it.
+
+use super::{Event, World};
+use crate::broken::Broken;
+use crate::node::{DiskMessage, DiskStep, DiskThread, Inbound, Process};
+use crate::report::Failure;
+use crate::schedule::{MICROSECOND, MILLISECOND};
+use dlog_consensus::WriteId;
+use dlog_core::ReplicaId;
+use dlog_core::write::{ReplicaWrite, WriteOp};
+use dlog_storage::{LoseUnsynced, StorageError};
+use std::collections::BTreeMap;
+
+/// Bytes of one group: small, as the journal's files are.
+const GROUP_BYTES_TARGET: usize = 64 << 10;
+/// After this long without work the last sync is proved by a seal.
+const IDLE_BEFORE_SEAL: u64 = 5 * MILLISECOND;
+/// How long segments that could not be written wait before the next try.
+const RETRY_WRITE_OUT: u64 = 500 * MILLISECOND;
+/// Bytes of the next journal file made ready with each group.
+const PREPARE_BYTES: u64 = 16 << 10;
+
+impl World {
+    /// A message came: a thread that rests begins.
+    pub(crate) fn wake_disk(&mut self, node: usize, process: &mut Process) {
+        if matches!(process.disk.step, DiskStep::Rest | DiskStep::Idle) {
+            self.next_step(node, &mut process.disk, DiskStep::Begin, 20 * MICROSECOND);
+        }
+    }
+
+    fn next_step(&mut self, node: usize, disk: &mut DiskThread, step: DiskStep, delay: u64) {
+        disk.step = step;
+        disk.token += 1;
+        let (life, token) = (self.nodes[node].life, disk.token);
+        self.schedule.after(delay, Event::Disk { node, life, token });
+    }
+
+    pub(crate) fn on_disk(&mut self, node: usize, life: u64, token: u64) -> Result<(), Failure> {
+        let valid = self.nodes[node].process.as_ref().is_some_and(|process| process.disk.token == token);
+        if !self.is_alive(node, life) || !valid {
+            return Ok(());
+        }
+        let (now, paused) = (self.schedule.now(), self.nodes[node].paused_until);
+        if paused > now {
+            self.schedule.after(paused - now, Event::Disk { node, life, token });
+            return Ok(());
+        }
+        match self.disk_step(node) {
+            Ok(()) => Ok(()),
+            Err(error) => self.on_store_error(node, &error),
+        }
+    }
+
+    /// The process ends itself, as the server does.
+    fn on_store_error(&mut self, node: usize, error: &StorageError) -> Result<(), Failure> {
+        if !self.nodes[node].disk_faulted {
+            return Err(Failure::crash(format!("node {node}'s store, on a healthy disk: {error}")));
+        }
+        self.note(format_args!("node {node}'s store: {error}"));
+        let lose = self.nodes[node].power_armed.unwrap_or(LoseUnsynced::Nothing);
+        self.kill(node, lose);
+        Ok(())
+    }
+
+    /// Runs the scheduled step. The process is put back whatever happens: a crash is the caller's.
+    pub(crate) fn disk_step(&mut self, node: usize) -> Result<(), StorageError> {
+        let Some(mut process) = self.nodes[node].process.take() else { return Ok(()) };
+        let done = match std::mem::take(&mut process.disk.step) {
+            DiskStep::Rest => Ok(()),
+            DiskStep::Begin => self.begin(node, &mut process),
+            DiskStep::Commit(group) => self.commit(node, &mut process, group),
+            DiskStep::Tell(durable, syncs) => {
+                process.inbox.push_back(Inbound::Persisted(durable));
+                if syncs {
+                    process.disk.unsealed = true;
+                    self.next_step(node, &mut process.disk, DiskStep::WriteOut, 30 * MICROSECOND);
+                } else {
+                    self.go_on(node, &mut process);
+                }
+                Ok(())
+            }
+            DiskStep::WriteOut => self.write_out(node, &mut process),
+            DiskStep::Checkpoint(tables) => self.checkpoint(node, &mut process, tables),
+            DiskStep::Close(tables) => self.close(node, &mut process, tables),
+            DiskStep::Idle => self.idle(node, &mut process),
+        };
+        let closed = process.store.is_none();
+        self.nodes[node].process = Some(process);
+        if closed && done.is_ok() {
+            self.on_closed(node);
+        } else {
+            self.want_turn(node);
+        }
+        done
+    }
+
+    /// Collects what queued: a group, a checkpoint or the end.
+    fn begin(&mut self, node: usize, process: &mut Process) -> Result<(), StorageError> {
+        let disk = &mut process.disk;
+        while let Some(DiskMessage::Writes(_)) = disk.queue.front() {
+            let Some(DiskMessage::Writes(writes)) = disk.queue.pop_front() else { break };
+            disk.writes.extend(writes);
+        }
+        let store = process.store.as_ref().expect("open until closed");
+        let (count, bytes, frames) = group_of(disk);
+        let room = frames == 0 || store.journal_has_room(bytes as u64, frames);
+        if count > 0 && room {
+            let group: Vec<(WriteId, ReplicaWrite)> = disk.writes.drain(..count).collect();
+            if self.options.broken == Broken::ToldTooEarly {
+                process.inbox.push_back(Inbound::Persisted(last_ids(&group)));
+            }
+            let delay = self.sync_time(node);
+            self.next_step(node, &mut process.disk, DiskStep::Commit(group), delay);
+            return Ok(());
+        }
+        match disk.queue.pop_front() {
+            Some(DiskMessage::Producers(tables)) => {
+                self.next_step(node, disk, DiskStep::Checkpoint(tables), 50 * MICROSECOND);
+            }
+            Some(DiskMessage::Stop(tables)) => self.next_step(node, disk, DiskStep::Close(tables), MICROSECOND),
+            Some(DiskMessage::Writes(_)) | None => {
+                let delay = if count > 0 { MILLISECOND } else { IDLE_BEFORE_SEAL };
+                if count > 0 {
+                    ask_for_checkpoint(process, true);
+                }
+                self.next_step(node, &mut process.disk, DiskStep::Idle, delay);
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        node: usize,
+        process: &mut Process,
+        group: Vec<(WriteId, ReplicaWrite)>,
+    ) -> Result<(), StorageError> {
+        let durable = last_ids(&group);
+        let mut writes: Vec<ReplicaWrite> = group.into_iter().map(|(_, write)| write).collect();
+        if self.options.broken == Broken::VotesForgotten {
+            writes.iter_mut().for_each(|write| write.ops.retain(|op| !matches!(op, WriteOp::HardState { .. })));
+        }
+        let syncs = writes.iter().any(|write| !write.ops.is_empty());
+        let store = process.store.as_mut().expect("open until closed");
+        let number = store.commit(writes)?;
+        self.note(format_args!("node {node} group {} is durable", number.0));
+        let delay = if syncs { self.sync_time(node) } else { MICROSECOND };
+        self.next_step(node, &mut process.disk, DiskStep::Tell(durable, syncs), delay);
+        Ok(())
+    }
+
+    /// Half of the time of a sync: it counts as done somewhere in the middle.
+    fn sync_time(&mut self, node: usize) -> u64 {
+        let usual = self.random.u64(20..=self.options.sync_us_max) * MICROSECOND / 2;
+        let slow = self.nodes[node].slow_until > self.schedule.now();
+        if slow { usual + self.random.u64(0..=self.nodes[node].slow_ns) } else { usual }
+    }
+
+    fn write_out(&mut self, node: usize, process: &mut Process) -> Result<(), StorageError> {
+        let store = process.store.as_mut().expect("open until closed");
+        match store.write_out() {
+            Ok(written) => {
+                process.disk.write_out_owed = false;
+                for out in &written {
+                    if !process.readers.contains_key(&out.replica)
+                        && let Some(reader) = store.reader(out.replica)
+                    {
+                        process.readers.insert(out.replica, reader);
+                    }
+                }
+                if !written.is_empty() {
+                    process.inbox.push_back(Inbound::WrittenOut(written));
+                }
+            }
+            Err(StorageError::Full { .. }) => process.disk.write_out_owed = true,
+            Err(error) => return Err(error),
+        }
+        prepare(process, PREPARE_BYTES)?;
+        self.go_on(node, process);
+        Ok(())
+    }
+
+    /// After a group: the next one, or a pause.
+    fn go_on(&mut self, node: usize, process: &mut Process) {
+        ask_for_checkpoint(process, false);
+        let more = !process.disk.queue.is_empty() || !process.disk.writes.is_empty();
+        let (step, delay) =
+            if more { (DiskStep::Begin, 5 * MICROSECOND) } else { (DiskStep::Idle, IDLE_BEFORE_SEAL) };
+        self.next_step(node, &mut process.disk, step, delay);
+    }
+
+    fn checkpoint(
+        &mut self,
+        node: usize,
+        process: &mut Process,
+        tables: Vec<crate::node::ProducerTable>,
+    ) -> Result<(), StorageError> {
+        process.disk.checkpoint_asked = false;
+        let store = process.store.as_mut().expect("open until closed");
+        match store.checkpoint(tables) {
+            Ok(()) => {
+                self.counts.checkpoints += 1;
+                self.note(format_args!("node {node} checkpoint"));
+            }
+            Err(StorageError::Full { .. } | StorageError::JournalFull { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        self.go_on(node, process);
+        Ok(())
+    }
+
+    fn close(
+        &mut self,
+        node: usize,
+        process: &mut Process,
+        tables: Vec<crate::node::ProducerTable>,
+    ) -> Result<(), StorageError> {
+        let store = process.store.take().expect("open until closed");
+        store.close(tables)?;
+        self.note(format_args!("node {node} closed its store"));
+        Ok(())
+    }
+
+    fn idle(&mut self, node: usize, process: &mut Process) -> Result<(), StorageError> {
+        if process.disk.write_out_owed {
+            self.write_out(node, process)?;
+            if process.disk.write_out_owed {
+                self.next_step(node, &mut process.disk, DiskStep::Idle, RETRY_WRITE_OUT);
+            }
+            return Ok(());
+        }
+        let store = process.store.as_mut().expect("open until closed");
+        if std::mem::take(&mut process.disk.unsealed) {
+            store.seal()?;
+        }
+        prepare(process, 4 * PREPARE_BYTES)?;
+        Ok(())
+    }
+}
+
+/// Asks once. `urgent`: the journal has no room, and without a checkpoint it never will.
+fn ask_for_checkpoint(process: &mut Process, urgent: bool) {
+    let wanted = urgent || process.store.as_ref().is_some_and(|store| store.wants_checkpoint());
+    if wanted && !std::mem::replace(&mut process.disk.checkpoint_asked, true) {
+        process.inbox.push_back(Inbound::TakeProducers);
+    }
+}
+
+fn prepare(process: &mut Process, bytes: u64) -> Result<bool, StorageError> {
+    match process.store.as_mut().expect("open until closed").prepare(bytes) {
+        Err(StorageError::Full { .. } | StorageError::JournalFull { .. }) => Ok(true),
+        done => done,
+    }
+}
+
+/// The last write of each replica.
+fn last_ids(group: &[(WriteId, ReplicaWrite)]) -> Vec<(ReplicaId, WriteId)> {
+    let ids: BTreeMap<ReplicaId, WriteId> = group.iter().map(|(id, write)| (write.replica, *id)).collect();
+    ids.into_iter().collect()
+}
+
+/// How many of the queued writes make the next group, and their bytes and frames.
+fn group_of(disk: &DiskThread) -> (usize, usize, u64) {
+    let (mut count, mut bytes, mut frames) = (0, 0, 0);
+    for (_, write) in &disk.writes {
+        let (more_bytes, more_frames) = weight(write);
+        if count > 0 && bytes + more_bytes > GROUP_BYTES_TARGET {
+            break;
+        }
+        (count, bytes, frames) = (count + 1, bytes + more_bytes, frames + more_frames);
+    }
+    (count, bytes, frames)
+}
+
+fn weight(write: &ReplicaWrite) -> (usize, u64) {
+    write.ops.iter().fold((0, 0), |(bytes, frames), op| match op {
+        WriteOp::Append(more) => {
+            (bytes + more.iter().map(dlog_core::Frame::encoded_bytes).sum::<usize>(), frames + more.len() as u64)
+        }
+        _ => (bytes + 64, frames),
+    })
+}

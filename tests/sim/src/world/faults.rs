@@ -1,0 +1,177 @@
+//! What breaks, when, and for how long.
+//!
+//! The fault model: processes die at any moment, in the middle of a store's call too; power loss leaves each unsynced sector
+//! and name old or new; a failed sync gives up what it should have written; messages are lost, late, doubled, reordered.
+//! Bytes that were synced are never changed, and no node lies.
+
+use super::{Event, Phase, World};
+use crate::network::NODES;
+use crate::node::{Inbound, replica_of};
+use crate::options::Fault;
+use crate::report::Failure;
+use crate::schedule::MILLISECOND;
+use dlog_storage::LoseUnsynced;
+use std::io::ErrorKind;
+
+/// Leaderships are handed over for so long before an orderly stop goes on without.
+const HAND_OVER: u64 = 200 * MILLISECOND;
+/// Steps of a disk thread that a power loss may interrupt.
+const STEPS_CUT_MAX: usize = 4;
+
+impl World {
+    pub(crate) fn schedule_fault(&mut self) {
+        let mean = self.options.fault_ms;
+        let wait = self.fault_random.u64(mean / 4..=mean * 7 / 4) * MILLISECOND;
+        self.schedule.after(wait, Event::Fault);
+    }
+
+    pub(crate) fn on_fault(&mut self) -> Result<(), Failure> {
+        if self.phase != Phase::Safety {
+            return Ok(());
+        }
+        let total: u32 = self.options.faults.iter().map(|(_, weight)| weight).sum();
+        let mut at = self.fault_random.u32(0..total);
+        let chosen = self.options.faults.iter().find(|(_, weight)| {
+            let here = at < *weight;
+            at = at.saturating_sub(*weight);
+            here
+        });
+        let fault = chosen.map_or(Fault::Kill, |(fault, _)| *fault);
+        let node = self.fault_random.usize(0..NODES);
+        self.note(format_args!("fault {fault:?}, node {node}"));
+        match fault {
+            Fault::Kill => self.power_cut(LoseUnsynced::Nothing),
+            Fault::Power => {
+                let lose = self.draw_loss();
+                self.power_cut(lose);
+            }
+            Fault::PowerAll => self.power_cut_all(),
+            Fault::PowerSoon => {
+                let calls = self.fault_random.u64(1..40);
+                self.nodes[node].disk.cut_power_after(calls);
+                self.nodes[node].power_armed = Some(self.draw_loss());
+                self.nodes[node].disk_faulted = true;
+            }
+            Fault::Partition => self.cut_links(node),
+            Fault::Pause => {
+                let pause = self.fault_random.u64(50..4_000) * MILLISECOND;
+                self.nodes[node].paused_until = self.schedule.now() + pause;
+            }
+            Fault::SlowDisk => {
+                let one = &mut self.nodes[node];
+                one.slow_ns = self.fault_random.u64(20..3_000) * MILLISECOND;
+                one.slow_until = self.schedule.now() + self.fault_random.u64(500..6_000) * MILLISECOND;
+            }
+            Fault::DiskError => self.break_disk(node),
+            Fault::Transfer => {
+                let partition = self.fault_random.usize(0..self.options.partitions as usize);
+                self.push(node, Inbound::Transfer(replica_of(node, partition)));
+            }
+            Fault::Graceful => self.stop_in_order(node),
+        }
+        self.schedule_fault();
+        Ok(())
+    }
+
+    /// One, two or all processes die.
+    fn power_cut(&mut self, lose: LoseUnsynced) {
+        let count = [1, 1, 1, 2, 3][self.fault_random.usize(0..5)];
+        let first = self.fault_random.usize(0..NODES);
+        for node in (0..count).map(|at| (first + at) % NODES) {
+            self.interrupt(node);
+            self.kill(node, lose);
+        }
+    }
+
+    /// All nodes lose power at the same moment, and every unsynced write.
+    pub(crate) fn power_cut_all(&mut self) {
+        self.counts.all_power_losses += 1;
+        for node in 0..NODES {
+            self.interrupt(node);
+        }
+        for node in 0..NODES {
+            self.kill(node, LoseUnsynced::All);
+        }
+    }
+
+    /// Lets the disk thread run on until the disk stops it in the middle of a call. Nobody hears of what it did.
+    fn interrupt(&mut self, node: usize) {
+        if self.fault_random.bool() || self.nodes[node].process.is_none() {
+            return;
+        }
+        self.nodes[node].disk.cut_power_after(self.fault_random.u64(1..12));
+        for _ in 0..self.fault_random.usize(1..=STEPS_CUT_MAX) {
+            if self.disk_step(node).is_err() || self.nodes[node].process.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn cut_links(&mut self, node: usize) {
+        self.partition += 1;
+        self.counts.partitions += 1;
+        self.network.heal();
+        let (next, last) = ((node + 1) % NODES, (node + 2) % NODES);
+        match self.fault_random.u8(0..4) {
+            // Alone.
+            0 => [next, last].into_iter().for_each(|other| {
+                self.network.sever(node, other);
+                self.network.sever(other, node);
+            }),
+            // Two don't hear each other, the third hears both.
+            1 => {
+                self.network.sever(node, next);
+                self.network.sever(next, node);
+            }
+            // It hears, and isn't heard.
+            2 => [next, last].into_iter().for_each(|other| self.network.sever(node, other)),
+            // It speaks, and hears nothing.
+            _ => [next, last].into_iter().for_each(|other| self.network.sever(other, node)),
+        }
+        for other in [next, last] {
+            self.push(other, Inbound::Unreachable(replica_of(node, 0).node()));
+        }
+        let (length, partition) = (self.fault_random.u64(100..5_000) * MILLISECOND, self.partition);
+        self.schedule.after(length, Event::Connect { partition });
+    }
+
+    pub(crate) fn on_connect(&mut self, partition: u64) {
+        if partition == self.partition && self.phase == Phase::Safety {
+            self.note(format_args!("all links are connected"));
+            self.network.heal();
+        }
+    }
+
+    fn break_disk(&mut self, node: usize) {
+        let disk = &self.nodes[node].disk;
+        match self.fault_random.u8(0..4) {
+            0 => disk.fail_syncs(1),
+            1 => disk.fail_writes(1, ErrorKind::Other),
+            2 => disk.fail_writes(self.fault_random.u32(1..4), ErrorKind::StorageFull),
+            _ => disk.fail_reads(self.fault_random.u32(1..20)),
+        }
+        self.nodes[node].disk_faulted = true;
+    }
+
+    /// As an operator restarts a node: leaderships are handed over, then it stops.
+    fn stop_in_order(&mut self, node: usize) {
+        if self.nodes[node].process.is_none() || std::mem::replace(&mut self.nodes[node].stopping, true) {
+            return;
+        }
+        self.push(node, Inbound::HandOver);
+        let life = self.nodes[node].life;
+        self.schedule.after(HAND_OVER, Event::StopNode { node, life });
+    }
+
+    pub(crate) fn on_stop_node(&mut self, node: usize, life: u64) {
+        if self.is_alive(node, life) {
+            self.push(node, Inbound::Stop);
+        }
+    }
+
+    /// The store is closed: the process ends.
+    pub(crate) fn on_closed(&mut self, node: usize) {
+        self.counts.graceful_stops += 1;
+        self.kill(node, LoseUnsynced::Nothing);
+    }
+}

@@ -1,0 +1,207 @@
+//! A start: the production store recovers, the production loader replays, as the server's `start_shard` does it.
+
+use super::{Event, World};
+use crate::network::NODES;
+use crate::node::{DiskThread, Process, log_of, partition_of, replica_of};
+use crate::options::Fault;
+use crate::report::Failure;
+use crate::schedule::MILLISECOND;
+use dlog_consensus::{Host, LoadError, Membership, Replica, ReplicaLoader, encode_membership};
+use dlog_core::write::{Create, LogPoint, RestoredReplica};
+use dlog_core::{LogIndex, ReplicaId, ShardId};
+use dlog_storage::{ClusterId, LoseUnsynced, ShardIdentity, ShardStore, SimDisk, StorageError};
+use std::collections::{BTreeMap, VecDeque};
+use super::Phase;
+
+/// The simulated cluster's name.
+pub(crate) const CLUSTER: ClusterId = ClusterId([0xd1; 16]);
+/// The one shard of a node.
+pub(crate) const SHARD: ShardIdentity = ShardIdentity { cluster: CLUSTER, shard: ShardId(0) };
+/// Bytes of frames read at once; small, so that several reads are needed.
+const REPLAY_BYTES: usize = 16 << 10;
+/// Ticks for which the preferred replica of a new partition tries to lead.
+const CAMPAIGN_TICKS: u32 = 20;
+
+/// Why a node isn't up.
+enum Failed {
+    Storage(StorageError),
+    Load(LoadError),
+    Broken(String),
+}
+
+impl World {
+    pub(crate) fn on_start(&mut self, node: usize) -> Result<(), Failure> {
+        self.nodes[node].start_due = false;
+        if self.nodes[node].process.is_some() || self.nodes[node].held_down {
+            return Ok(());
+        }
+        self.arm_recovery(node);
+        let life = self.nodes[node].life;
+        self.note(format_args!("node {node} starts, life {life}"));
+        match self.open(node) {
+            Ok(process) => {
+                let tick = self.nodes[node].tick_ns;
+                self.nodes[node].process = Some(process);
+                self.schedule.after(tick, Event::Tick { node, life });
+                self.want_turn(node);
+                self.observe_all(node)
+            }
+            Err(Failed::Storage(error)) if self.nodes[node].disk_faulted => {
+                self.note(format_args!("node {node} fails to start: {error}"));
+                let lose = self.nodes[node].power_armed.unwrap_or(LoseUnsynced::Nothing);
+                self.kill(node, lose);
+                Ok(())
+            }
+            Err(Failed::Storage(error)) => Err(Failure::crash(format!("node {node} can't start: {error}"))),
+            Err(Failed::Load(error)) => Err(Failure::crash(format!("node {node} can't go on: {error}"))),
+            Err(Failed::Broken(what)) => Err(Failure::correctness(format!("node {node} came back: {what}"))),
+        }
+    }
+
+    /// Sometimes the power goes again in the middle of the recovery.
+    fn arm_recovery(&mut self, node: usize) {
+        let power = |(fault, _): &(Fault, u32)| matches!(fault, Fault::Power | Fault::PowerAll | Fault::PowerSoon);
+        let may = self.phase == Phase::Safety && self.options.faults.iter().any(power);
+        if may && self.fault_random.u8(0..6) == 0 {
+            self.nodes[node].disk.cut_power_after(self.fault_random.u64(0..60));
+            self.nodes[node].power_armed = Some(self.draw_loss());
+            self.nodes[node].disk_faulted = true;
+        }
+    }
+
+    fn open(&mut self, node: usize) -> Result<Process, Failed> {
+        let disk = self.nodes[node].disk.clone();
+        let (store, restored) =
+            ShardStore::open(disk, "", SHARD, self.options.store).map_err(Failed::Storage)?;
+        if let Some((replica, error)) = store.damage().into_iter().next() {
+            let told = format!("replica {replica} is damaged: {error}");
+            let faulted = self.nodes[node].disk_faulted;
+            return Err(if faulted { Failed::Storage(error) } else { Failed::Broken(told) });
+        }
+        let mut process = Process {
+            host: Host::new(self.random.u64(..)),
+            store: Some(store),
+            readers: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            observed: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            turn_due: false,
+            tick_due: false,
+            preferred: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            next_request: 1,
+            outputs: Vec::new(),
+            disk: DiskThread::default(),
+            turns: 0,
+        };
+        for replica in restored {
+            self.checkers.promises.restored(&replica).map_err(Failed::Broken)?;
+            self.restore(&mut process, replica)?;
+        }
+        for partition in 0..self.options.partitions as usize {
+            self.create(&mut process, node, partition)?;
+        }
+        Ok(process)
+    }
+
+    fn restore(&mut self, process: &mut Process, restored: RestoredReplica) -> Result<(), Failed> {
+        let id = restored.replica;
+        let store = process.store.as_ref().expect("just opened");
+        let text = format!("replica {id}: term {} last {} commit {}", restored.term, restored.last.index, restored.commit);
+        let mut loader = ReplicaLoader::new(restored, LogIndex::ZERO, &self.options.replica).map_err(Failed::Load)?;
+        replay(store, id, &mut loader)?;
+        let machine = loader.finish(self.options.replica.clone(), process.host.draw_seed()).map_err(Failed::Load)?;
+        self.trace.note(self.schedule.now(), format_args!("restored {text}"));
+        adopt(process, &machine, store_reader(process, id));
+        process.host.add(machine);
+        Ok(())
+    }
+
+    /// Creates a partition's replica where the disk doesn't know it.
+    fn create(&mut self, process: &mut Process, node: usize, partition: usize) -> Result<(), Failed> {
+        let replica = replica_of(node, partition);
+        if process.host.contains(replica) {
+            return Ok(());
+        }
+        self.checkers.promises.created(replica).map_err(Failed::Broken)?;
+        let voters = Membership::of_voters((0..NODES).map(|node| replica_of(node, partition)));
+        let membership = encode_membership(&voters);
+        let create = Create { intent: LogIndex(partition as u64 + 1), membership, start: LogPoint::default() };
+        let now = self.nodes[node].clock(self.schedule.now());
+        let options = self.options.replica.clone();
+        process
+            .host
+            .create(now, options, replica, log_of(partition), create, &mut process.outputs)
+            .map_err(Failed::Load)?;
+        let machine = process.host.get(replica).expect("just created");
+        process.progress.insert(replica, machine.progress());
+        if partition % NODES == node {
+            process.preferred.insert(replica, CAMPAIGN_TICKS);
+        }
+        Ok(())
+    }
+
+    /// The checkers look at all that a fresh process has committed.
+    fn observe_all(&mut self, node: usize) -> Result<(), Failure> {
+        for partition in 0..self.options.partitions as usize {
+            self.observe(node, replica_of(node, partition))?;
+        }
+        Ok(())
+    }
+
+    /// How a power loss treats what wasn't synced.
+    pub(crate) fn draw_loss(&mut self) -> LoseUnsynced {
+        if self.fault_random.bool() { LoseUnsynced::All } else { LoseUnsynced::Random }
+    }
+
+    pub(crate) fn on_tick(&mut self, node: usize, life: u64) {
+        if !self.is_alive(node, life) {
+            return;
+        }
+        let tick = self.nodes[node].tick_ns;
+        self.schedule.after(tick, Event::Tick { node, life });
+        if let Some(process) = &mut self.nodes[node].process {
+            process.tick_due = true;
+        }
+        self.want_turn(node);
+    }
+
+    /// Schedules a turn of the consensus thread.
+    pub(crate) fn want_turn(&mut self, node: usize) {
+        let (now, paused) = (self.schedule.now(), self.nodes[node].paused_until);
+        let life = self.nodes[node].life;
+        let Some(process) = &mut self.nodes[node].process else { return };
+        if !std::mem::replace(&mut process.turn_due, true) {
+            let delay = self.random.u64(5_000..MILLISECOND / 4);
+            self.schedule.after(delay.max(paused.saturating_sub(now)), Event::Turn { node, life });
+        }
+    }
+}
+
+fn store_reader(process: &Process, replica: ReplicaId) -> Option<dlog_storage::LogReader<SimDisk>> {
+    process.store.as_ref()?.reader(replica)
+}
+
+fn adopt(process: &mut Process, machine: &Replica, reader: Option<dlog_storage::LogReader<SimDisk>>) {
+    process.progress.insert(machine.id(), machine.progress());
+    if let Some(reader) = reader {
+        process.readers.insert(machine.id(), reader);
+    }
+    debug_assert_eq!(machine.log(), log_of(partition_of(machine.id())));
+}
+
+/// Reads again what the machine wants to see.
+fn replay(store: &ShardStore<SimDisk>, replica: ReplicaId, loader: &mut ReplicaLoader) -> Result<(), Failed> {
+    let wanted = loader.wanted();
+    let mut next = wanted.start;
+    while next < wanted.end {
+        let reader = store.reader(replica).ok_or_else(|| Failed::Broken("its segments are gone".to_owned()))?;
+        let frames = reader.read_frames(next, wanted.end, REPLAY_BYTES).map_err(Failed::Storage)?;
+        let last = frames.last().ok_or_else(|| Failed::Broken(format!("frame {next} is missing")))?.index;
+        for frame in frames {
+            loader.replay(frame).map_err(Failed::Load)?;
+        }
+        next = last.next();
+    }
+    Ok(())
+}

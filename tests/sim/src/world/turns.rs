@@ -1,0 +1,333 @@
+//! The consensus thread: a turn takes what has queued, steps the host, and carries out what it says, in order.
+
+use super::{Event, World};
+use crate::checkers::log_matching::Seen;
+use crate::checkers::progress;
+use crate::clients::batches::key_of;
+use crate::clients::{Answer, Asker};
+use crate::node::{DiskMessage, Inbound, Process, log_of, node_of, partition_of};
+use crate::report::Failure;
+use crate::schedule::MICROSECOND;
+use dlog_consensus::{FetchError, FetchId, Input, Output, PeerMessage, Proposal, Reply, Role, WriteId};
+use dlog_core::write::{ReplicaWrite, WriteOp};
+use dlog_core::{FrameKind, LogIndex, MonotonicTime, ReplicaId, RequestId};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Messages taken in one turn.
+const MESSAGES_PER_TURN: usize = 512;
+/// Bytes of proposals in one step: with one request more they still fit into a group of the small journal files.
+const PROPOSED_BYTES_PER_STEP: usize = 32 << 10;
+/// Bytes of frames that the checkers read at once.
+const OBSERVE_BYTES: usize = 64 << 10;
+/// Every so many turns the whole of a replica is checked, not only what is cheap.
+const TURNS_PER_CHECK: u64 = 16;
+
+impl World {
+    pub(crate) fn on_turn(&mut self, node: usize, life: u64) -> Result<(), Failure> {
+        if !self.is_alive(node, life) {
+            return Ok(());
+        }
+        let (schedule_now, paused) = (self.schedule.now(), self.nodes[node].paused_until);
+        if paused > schedule_now {
+            self.schedule.after(paused - schedule_now, Event::Turn { node, life });
+            return Ok(());
+        }
+        let now = self.nodes[node].clock(schedule_now);
+        let Some(mut process) = self.nodes[node].process.take() else { return Ok(()) };
+        process.turn_due = false;
+        process.turns += 1;
+        let stop = self.take_all(node, now, &mut process);
+        if std::mem::take(&mut process.tick_due) {
+            process.host.tick_all(now, &mut process.outputs);
+            campaign(&mut process, now);
+        }
+        let outputs = std::mem::take(&mut process.outputs);
+        if process.turns.is_multiple_of(TURNS_PER_CHECK) {
+            process.host.replicas().for_each(dlog_consensus::Replica::assert_invariants);
+        }
+        self.nodes[node].process = Some(process);
+        self.execute(node, outputs)?;
+        if stop {
+            let tables = self.tables(node);
+            self.to_disk(node, DiskMessage::Stop(tables));
+        }
+        Ok(())
+    }
+
+    /// Steps what has queued; true if the thread is to end.
+    fn take_all(&mut self, node: usize, now: MonotonicTime, process: &mut Process) -> bool {
+        let mut proposals: BTreeMap<ReplicaId, Vec<Proposal>> = BTreeMap::new();
+        let mut proposed_bytes = 0;
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(inbound) = process.inbox.pop_front() else { break };
+            match inbound {
+                Inbound::Propose { replica, asker, mut proposal } => {
+                    proposal.request = wait(process, asker);
+                    proposed_bytes += proposal.batches.iter().map(bytes::Bytes::len).sum::<usize>();
+                    proposals.entry(replica).or_default().push(proposal);
+                    if proposed_bytes < PROPOSED_BYTES_PER_STEP {
+                        continue;
+                    }
+                    propose(process, now, &mut proposals);
+                    proposed_bytes = 0;
+                }
+                Inbound::Stop => return true,
+                other => {
+                    propose(process, now, &mut proposals);
+                    proposed_bytes = 0;
+                    self.take(node, now, process, other);
+                }
+            }
+        }
+        propose(process, now, &mut proposals);
+        if !process.inbox.is_empty() {
+            let life = self.nodes[node].life;
+            process.turn_due = true;
+            self.schedule.after(MICROSECOND, Event::Turn { node, life });
+        }
+        false
+    }
+
+    fn take(&mut self, node: usize, now: MonotonicTime, process: &mut Process, inbound: Inbound) {
+        let (host, outputs) = (&mut process.host, &mut process.outputs);
+        match inbound {
+            Inbound::Propose { .. } | Inbound::Stop => unreachable!("taken by the caller"),
+            Inbound::ReadIndex { replica, asker } => {
+                let request = wait(process, asker);
+                process.host.step(now, replica, Input::ReadIndex { request }, &mut process.outputs);
+            }
+            Inbound::Peer(message) => host.receive(now, *message, outputs),
+            Inbound::Persisted(writes) => {
+                for (replica, write) in writes {
+                    host.step(now, replica, Input::Persisted { write }, outputs);
+                }
+            }
+            Inbound::WrittenOut(written) => {
+                for out in written {
+                    let input = Input::WrittenOut { index: out.index, next_offset: out.next_offset };
+                    host.step(now, out.replica, input, outputs);
+                }
+            }
+            Inbound::EntriesRead { replica, fetch, result } => {
+                host.step(now, replica, Input::EntriesRead { fetch, result }, outputs);
+            }
+            Inbound::Unreachable(node) => host.unreachable(now, node, outputs),
+            Inbound::Transfer(replica) => {
+                host.step(now, replica, Input::TransferLeadership { to: None }, outputs);
+            }
+            Inbound::HandOver => {
+                for replica in host.led() {
+                    host.step(now, replica, Input::TransferLeadership { to: None }, outputs);
+                }
+            }
+            Inbound::TakeProducers => {
+                // What was said before must reach the disk thread before the tables that include it.
+                let said = std::mem::take(outputs);
+                let tables = host.producer_tables();
+                let mut writes = Vec::new();
+                for (replica, output) in said {
+                    match output {
+                        Output::Write { id, write } => writes.push((id, write)),
+                        other => process.outputs.push((replica, other)),
+                    }
+                }
+                let queue = &mut process.disk.queue;
+                queue.push_back(DiskMessage::Writes(writes));
+                queue.push_back(DiskMessage::Producers(tables));
+                self.wake_disk(node, process);
+            }
+        }
+    }
+
+    fn tables(&self, node: usize) -> Vec<crate::node::ProducerTable> {
+        self.nodes[node].process.as_ref().map_or_else(Vec::new, |process| process.host.producer_tables())
+    }
+
+    fn to_disk(&mut self, node: usize, message: DiskMessage) {
+        let Some(mut process) = self.nodes[node].process.take() else { return };
+        process.disk.queue.push_back(message);
+        self.wake_disk(node, &mut process);
+        self.nodes[node].process = Some(process);
+    }
+
+    /// Carries out what was said in a turn.
+    fn execute(&mut self, node: usize, outputs: Vec<(ReplicaId, Output)>) -> Result<(), Failure> {
+        let mut writes: Vec<(WriteId, ReplicaWrite)> = Vec::new();
+        for (replica, output) in outputs {
+            match output {
+                Output::Write { id, write } => writes.push((id, write)),
+                Output::Send { message } => self.post(node, message)?,
+                Output::ReadEntries { fetch, from, to, max_bytes, .. } => {
+                    let (life, delay) = (self.nodes[node].life, self.random.u64(50..3_000) * MICROSECOND);
+                    self.schedule.after(delay, Event::Read { node, life, replica, fetch, from, to, max_bytes });
+                }
+                Output::Progress(now) => {
+                    let process = self.nodes[node].process.as_mut().expect("it speaks");
+                    let before = process.progress.insert(replica, now).unwrap_or_default();
+                    let text = |what| Failure::correctness(format!("replica {replica}: {what}"));
+                    progress::moved(&before, &now).map_err(text)?;
+                    self.note(format_args!("replica {replica} progress {now:?}"));
+                    self.observe(node, replica)?;
+                }
+                Output::Reply { request, result } => self.reply(node, request, result)?,
+                Output::Role(now) => {
+                    self.note(format_args!("replica {replica} role {now:?}"));
+                    if now.role == Role::Leader {
+                        let (log, life) = (log_of(partition_of(replica)), self.nodes[node].life);
+                        let led = self.checkers.leaders.leads(log, now.term, replica, life);
+                        led.map_err(Failure::correctness)?;
+                    }
+                    if let Some(process) = self.nodes[node].process.as_mut().filter(|_| now.leader.is_some()) {
+                        process.preferred.remove(&replica);
+                    }
+                }
+                Output::Refused { from, refusal } => {
+                    self.note(format_args!("replica {replica} refuses a message of {from}: {refusal}"));
+                }
+                Output::Fatal { reason } => return Err(Failure::crash(format!("replica {replica}: {reason}"))),
+                Output::Apply { .. } | Output::Producers { .. } | Output::Stopped => {}
+            }
+        }
+        if !writes.is_empty() {
+            let cuts = writes.iter().flat_map(|(_, write)| &write.ops).filter(|op| matches!(op, WriteOp::Cut { .. }));
+            self.counts.cuts += cuts.count() as u64;
+            self.to_disk(node, DiskMessage::Writes(writes));
+        }
+        Ok(())
+    }
+
+    /// A message leaves.
+    fn post(&mut self, node: usize, message: PeerMessage) -> Result<(), Failure> {
+        self.checkers.promises.sent(&message).map_err(Failure::correctness)?;
+        let to = node_of(message.to);
+        for delay in self.network.deliveries(node, to) {
+            self.schedule.after(delay, Event::Arrive(Box::new(message.clone())));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_arrive(&mut self, message: Box<PeerMessage>) {
+        let (from, to) = (node_of(message.from), node_of(message.to));
+        if self.network.is_cut(from, to) {
+            return;
+        }
+        self.note(format_args!(
+            "{} -> {} {:?} term {} index {} commit {} entries {} reject {}",
+            message.from,
+            message.to,
+            message.kind,
+            message.term,
+            message.index,
+            message.commit,
+            message.entries.len(),
+            message.reject
+        ));
+        if self.nodes[to].process.is_some() {
+            self.push(to, Inbound::Peer(message));
+        } else if self.random.u8(0..8) == 0 {
+            self.push(from, Inbound::Unreachable(message.to.node()));
+        }
+    }
+
+    /// The read thread.
+    pub(crate) fn on_read(
+        &mut self,
+        node: usize,
+        life: u64,
+        replica: ReplicaId,
+        fetch: FetchId,
+        range: Range<LogIndex>,
+        max_bytes: u64,
+    ) {
+        if !self.is_alive(node, life) {
+            return;
+        }
+        self.counts.catch_up_reads += 1;
+        let Some(process) = &self.nodes[node].process else { return };
+        let result = match process.readers.get(&replica) {
+            Some(reader) => reader.read_frames(range.start, range.end, max_bytes as usize).map_err(|e| e.to_string()),
+            None => Err("no segments here yet".to_owned()),
+        };
+        self.note(format_args!("replica {replica} read {range:?}: {:?}", result.as_ref().map(Vec::len)));
+        let result = result.map_err(|reason| FetchError { reason });
+        self.push(node, Inbound::EntriesRead { replica, fetch, result });
+    }
+
+    fn reply(
+        &mut self,
+        node: usize,
+        request: RequestId,
+        result: Result<Reply, dlog_core::ErrorDetail>,
+    ) -> Result<(), Failure> {
+        let process = self.nodes[node].process.as_mut().expect("it speaks");
+        let Some(asker) = process.waiting.remove(&request) else {
+            return Err(Failure::correctness(format!("node {node} answered request {request} twice, or unasked")));
+        };
+        let answer = match result {
+            Ok(Reply::Appended(batches)) => Answer::Appended(batches),
+            Ok(Reply::ReadIndex { high_watermark, .. }) => Answer::End(high_watermark),
+            Ok(other) => return Err(Failure::correctness(format!("a wrong reply: {other:?}"))),
+            Err(error) => Answer::Refused(Box::new(error)),
+        };
+        self.answer(asker, answer);
+        Ok(())
+    }
+
+    /// Shows the checkers what a replica has committed and written out since the last look.
+    pub(crate) fn observe(&mut self, node: usize, replica: ReplicaId) -> Result<(), Failure> {
+        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        let Some(reader) = process.readers.get(&replica).cloned() else { return Ok(()) };
+        let commit = process.progress.get(&replica).map_or(LogIndex::ZERO, |progress| progress.commit);
+        let to = commit.min(reader.last().index);
+        let mut at = process.observed.get(&replica).copied().unwrap_or(LogIndex::ZERO);
+        while at < to {
+            let frames = match reader.read_frames(at.next(), to.next(), OBSERVE_BYTES) {
+                Ok(frames) => frames,
+                Err(_) if self.nodes[node].disk_faulted => return Ok(()),
+                Err(error) => return Err(Failure::correctness(format!("replica {replica} can't be read: {error}"))),
+            };
+            let partition = partition_of(replica);
+            for frame in &frames {
+                let seen = self.checkers.logs[partition].observe(frame);
+                let text = |what| Failure::correctness(format!("replica {replica}: {what}"));
+                if seen.map_err(text)? == Seen::New && frame.kind == FrameKind::Records {
+                    let acks = &mut self.checkers.acks[partition];
+                    acks.committed(key_of(&frame.payload), frame.base_offset, frame.record_count).map_err(text)?;
+                }
+            }
+            let Some(last) = frames.last() else {
+                return Err(Failure::correctness(format!("replica {replica} has no frame after {at}")));
+            };
+            at = last.index;
+        }
+        if let Some(process) = &mut self.nodes[node].process {
+            process.observed.insert(replica, at);
+        }
+        Ok(())
+    }
+}
+
+fn wait(process: &mut Process, asker: Asker) -> RequestId {
+    let request = RequestId(process.next_request);
+    process.next_request += 1;
+    process.waiting.insert(request, asker);
+    request
+}
+
+fn propose(process: &mut Process, now: MonotonicTime, proposals: &mut BTreeMap<ReplicaId, Vec<Proposal>>) {
+    for (replica, all) in std::mem::take(proposals) {
+        process.host.step(now, replica, Input::ProposeAll(all), &mut process.outputs);
+    }
+}
+
+/// Lets new preferred replicas ask for votes until someone leads.
+fn campaign(process: &mut Process, now: MonotonicTime) {
+    process.preferred.retain(|_, ticks| {
+        *ticks -= 1;
+        *ticks > 0
+    });
+    for replica in process.preferred.keys() {
+        process.host.step(now, *replica, Input::Campaign, &mut process.outputs);
+    }
+}
