@@ -58,6 +58,11 @@ impl RaftStorage {
         }
     }
 
+    /// Whether a fetch was noted that isn't asked for yet.
+    pub(crate) fn has_new_fetches(&self) -> bool {
+        self.fetches.borrow().values().any(|fetch| fetch.id.is_none())
+    }
+
     /// Gives numbers to the fetches noted since the last call. `waiting` is each peer with the index it needs next; a fetch that
     /// nobody waits for any more, or whose peer waits for another one, is dropped.
     pub(crate) fn take_fetch_requests(&mut self, waiting: &[(ReplicaId, LogIndex)]) -> Vec<FetchRequest> {

@@ -5,6 +5,8 @@
 //!
 //! * a leader's messages, if no hard state is still waiting for the disk: then its current term and vote are durable, and no
 //!   later life of this replica can lead the same term again with other entries;
+//! * a follower's answer to a heartbeat, on the same condition: it promises nothing about the log, and a follower with a busy disk
+//!   must not look dead;
 //! * nothing else: a follower's and a candidate's messages wait for every write made before them.
 //!
 //! The crate is told of durable writes in their order (`on_persist_ready`); it counts a leader's own entries only then.
@@ -13,7 +15,7 @@ use crate::election::ElectionTimer;
 use crate::error::LoadError;
 use crate::log_view::LogView;
 use crate::membership::Membership;
-use crate::message::{PeerMessage, kind_of};
+use crate::message::{MessageKind, PeerMessage, kind_of};
 use crate::options::ReplicaOptions;
 use crate::output::{FetchId, Output, WriteId};
 use crate::raft_storage::RaftStorage;
@@ -62,6 +64,9 @@ pub(crate) struct Driver {
     last_write: u64,
     noted_commit: u64,
     outstanding: VecDeque<Outstanding>,
+    /// How many of those hold a hard state, and a cut: behind a slow disk the queue is long, and every step asks.
+    hard_states: usize,
+    cuts: usize,
 }
 
 impl Driver {
@@ -75,10 +80,8 @@ impl Driver {
         seed: u64,
     ) -> Result<Driver, LoadError> {
         let (replica, log) = (restored.replica, restored.log);
-        let mut state = HardState::default();
-        state.term = restored.term.0;
-        state.vote = restored.vote.map_or(0, |vote| vote.0);
-        state.commit = commit.0;
+        let vote = restored.vote.map_or(0, |vote| vote.0);
+        let state = HardState { term: restored.term.0, vote, commit: commit.0, ..HardState::default() };
         let config = options.raft_config(log, replica, commit.0)?;
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let storage = RaftStorage::new(view, state, membership.clone());
@@ -98,6 +101,8 @@ impl Driver {
             last_write: 0,
             noted_commit,
             outstanding: VecDeque::new(),
+            hard_states: 0,
+            cuts: 0,
         })
     }
 
@@ -115,6 +120,11 @@ impl Driver {
 
     pub(crate) fn is_leader(&self) -> bool {
         self.raw.raft.state == StateRole::Leader
+    }
+
+    /// Whether it asks for votes, or whether it would get them.
+    pub(crate) fn is_candidate(&self) -> bool {
+        matches!(self.raw.raft.state, StateRole::Candidate | StateRole::PreCandidate)
     }
 
     pub(crate) fn commit(&self) -> LogIndex {
@@ -142,6 +152,28 @@ impl Driver {
         result
     }
 
+    /// Sends every peer what its window has room for. The crate sends one message for a proposal, however large that is, and the
+    /// rest only with the peer's next answer.
+    pub(crate) fn fill_windows(&mut self) {
+        let last = self.raw.raft.raft_log.last_index();
+        let peers: Vec<u64> = self.raw.raft.prs().iter().map(|(id, _)| *id).collect();
+        for peer in peers.into_iter().filter(|peer| *peer != self.replica.0) {
+            while let Some(next) = self.next_for(peer, last) {
+                self.raw.raft.send_append(peer);
+                if self.next_for(peer, last) == Some(next) {
+                    // Its entries must be read first.
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The next index to send to a peer that waits for nothing.
+    fn next_for(&self, peer: u64, last: u64) -> Option<u64> {
+        let progress = self.raw.raft.prs().get(peer).filter(|progress| !progress.is_paused());
+        progress.map(|progress| progress.next_idx).filter(|next| *next <= last)
+    }
+
     /// Feeds read frames to the peers that waited for them.
     pub(crate) fn entries_read(&mut self, fetch: FetchId, frames: Vec<Frame>) -> bool {
         let Some(contexts) = self.storage_mut().begin_fetched(fetch, frames) else { return false };
@@ -157,6 +189,7 @@ impl Driver {
         self.write(now, 0, vec![WriteOp::Create(create)], out);
         if let Some(write) = self.outstanding.back_mut() {
             write.hard_state = true;
+            self.hard_states += 1;
         }
     }
 
@@ -184,6 +217,8 @@ impl Driver {
         while self.outstanding.front().is_some_and(|oldest| oldest.id <= write) {
             if let Some(done) = self.outstanding.pop_front() {
                 ready = ready.max(done.ready);
+                self.hard_states -= usize::from(done.hard_state);
+                self.cuts -= usize::from(done.cut.is_some());
                 released.extend(done.messages);
             }
         }
@@ -196,7 +231,10 @@ impl Driver {
 
     /// Frames up to `index` stand in segments. What was told before a cut is durable may speak of frames that the cut took.
     pub(crate) fn on_written_out(&mut self, index: LogIndex) {
-        let cut = self.outstanding.iter().filter_map(|write| write.cut).min();
+        let cut = match self.cuts {
+            0 => None,
+            _ => self.outstanding.iter().filter_map(|write| write.cut).min(),
+        };
         let index = cut.map_or(index, |from| index.min(from.previous()));
         self.storage_mut().view.set_written(index);
     }
@@ -289,23 +327,32 @@ impl Driver {
             _ => None,
         });
         let (id, write) = self.next_write(ops);
+        self.hard_states += usize::from(hard_state);
+        self.cuts += usize::from(cut.is_some());
         self.outstanding.push_back(Outstanding { id, ready, hard_state, cut, since: now, messages: Vec::new() });
         out.push(Output::Write { id, write });
     }
 
     fn send(&mut self, leads: bool, messages: Vec<Message>, out: &mut Vec<Output>) {
-        let term_is_durable = !self.outstanding.iter().any(|write| write.hard_state);
+        let term_is_durable = self.hard_states == 0;
         let messages = messages.into_iter().filter_map(|message| PeerMessage::from_raft(self.log, message));
-        match self.outstanding.back_mut() {
-            Some(newest) if !(leads && term_is_durable) => {
-                let room = HELD_MESSAGES_MAX.saturating_sub(newest.messages.len());
-                newest.messages.extend(messages.take(room));
+        for message in messages {
+            let at_once = term_is_durable && (leads || message.kind == MessageKind::HeartbeatResponse);
+            match self.outstanding.back_mut() {
+                Some(newest) if !at_once => {
+                    if newest.messages.len() < HELD_MESSAGES_MAX {
+                        newest.messages.push(message);
+                    }
+                }
+                _ => out.push(Output::Send { message }),
             }
-            _ => out.extend(messages.map(|message| Output::Send { message })),
         }
     }
 
     fn ask_for_entries(&mut self, out: &mut Vec<Output>) {
+        if !self.storage().has_new_fetches() {
+            return;
+        }
         let progress = self.raw.raft.prs().iter();
         let mut waiting: Vec<_> = progress.map(|(id, peer)| (ReplicaId(*id), LogIndex(peer.next_idx))).collect();
         waiting.sort_unstable();

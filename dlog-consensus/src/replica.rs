@@ -260,7 +260,9 @@ impl Replica {
     }
 
     fn on_campaign(&mut self) {
-        let may = self.leader().is_none() && !self.driver.is_writing() && self.stopping.is_none();
+        // A candidate waits for the votes that it asked for: to ask again would throw them away.
+        let idle = self.driver.raft().state != StateRole::Candidate && !self.driver.is_writing();
+        let may = self.leader().is_none() && idle && self.stopping.is_none();
         if may && self.membership.is_voter(self.replica) {
             // Only fails where the crate had no use for it.
             let _ = self.driver.call(|raw| raw.campaign());

@@ -29,8 +29,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Longest time that a stop waits for leadership to be taken over.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time that a stop waits for leadership to be taken over: some milliseconds are usual, and nobody takes it while
+/// the other nodes stop too.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time that a stop waits for requests in flight.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a stop looks whether it can go on.
@@ -137,6 +138,15 @@ impl Node {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.context.stopping.store(true, Ordering::Release);
         self.hand_over().await;
+        self.stop_with_cluster().await
+    }
+
+    /// As [`Node::stop`], where every other node stops too: there is nobody to hand leadership to.
+    ///
+    /// # Errors
+    /// As [`Node::stop`].
+    pub async fn stop_with_cluster(self) -> anyhow::Result<()> {
+        self.context.stopping.store(true, Ordering::Release);
         let drained = tokio::time::Instant::now() + DRAIN_TIMEOUT;
         while self.context.shards.iter().any(|s| s.inbox.admitted_bytes() > 0) && tokio::time::Instant::now() < drained
         {

@@ -186,6 +186,32 @@ fn a_good_append_is_taken() {
     assert_eq!(refusal_of(|_| {}), None);
 }
 
+/// The raft crate panics when it is to answer with term 0.
+#[test]
+fn a_replica_of_term_zero_is_not_asked_to_reject_a_vote() {
+    let mut cluster = Cluster::new(3, &ReplicaOptions::default(), 1);
+    let blank = PeerMessage {
+        log: LogId(9),
+        from: replica_id(1),
+        to: replica_id(0),
+        kind: MessageKind::RequestPreVote,
+        term: Term(1),
+        log_term: Term(0),
+        index: LogIndex(0),
+        commit: LogIndex(0),
+        commit_term: Term(0),
+        entries: Vec::new(),
+        reject: false,
+        reject_hint: LogIndex(0),
+        context: Bytes::new(),
+        priority: 0,
+    };
+    cluster.step(0, Input::Peer(PeerMessage { priority: -1, ..blank.clone() }));
+    assert_eq!(cluster.refused, 1);
+    cluster.step(0, Input::Peer(blank));
+    assert_eq!(cluster.refused, 1);
+}
+
 #[test]
 fn each_rule_refuses() {
     assert!(matches!(refusal_of(|m| m.to = replica_id(8)), Some(Refusal::NotForUs(_))));

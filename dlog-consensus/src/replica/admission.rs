@@ -82,6 +82,7 @@ impl Replica {
                 out.extend(replies.map(|p| Output::Reply { request: p.request, result: Err(error.clone()) }));
                 return;
             }
+            self.driver.fill_windows();
         }
         self.producers.keep();
         for pending in step.waiting {

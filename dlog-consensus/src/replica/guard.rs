@@ -26,7 +26,9 @@ impl Replica {
             MessageKind::AppendResponse => self.check_append_response(message),
             // A genuine vote comes after our request for it left, and that waited for every write. The crate panics if a
             // replica becomes leader while its frames aren't durable.
-            MessageKind::RequestVoteResponse | MessageKind::RequestPreVoteResponse if self.driver.is_writing() => {
+            MessageKind::RequestVoteResponse | MessageKind::RequestPreVoteResponse
+                if self.driver.is_writing() && self.driver.is_candidate() =>
+            {
                 Err(Refusal::NotDurable)
             }
             MessageKind::TimeoutNow if self.driver.is_writing() => Err(Refusal::NotDurable),
@@ -53,7 +55,8 @@ impl Replica {
         if message.reject && message.reject_hint > message.index {
             return Err(Refusal::Field("reject_hint"));
         }
-        if message.term > self.term() {
+        // Others than the leader of its term ignore it: it may speak of what a restart has lost.
+        if message.term > self.term() || !self.driver.is_leader() {
             return Ok(());
         }
         self.check_beyond(message, message.index)
@@ -64,6 +67,11 @@ impl Replica {
         if message.term < self.term() || message.index < self.driver.commit() {
             // Answered by the crate without a look at the entries.
             return Ok(());
+        }
+        // A leader has every committed entry, so its terms from there on are no lower. Refused because the crate would look for
+        // the place where the terms meet one index at a time, down to the log's beginning.
+        if view.term(self.driver.commit()).is_some_and(|term| message.log_term < term) {
+            return Err(Refusal::Committed(message.index));
         }
         if view.term(message.index) != Some(message.log_term) {
             // The crate answers where the logs differ.

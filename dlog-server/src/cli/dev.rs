@@ -111,7 +111,7 @@ async fn run_cluster(args: &DevArgs, data_dir: &Path) -> anyhow::Result<Exit> {
     };
     let mut stopping = tokio::task::JoinSet::new();
     for node in nodes {
-        stopping.spawn(node.stop());
+        stopping.spawn(node.stop_with_cluster());
     }
     while let Some(joined) = stopping.join_next().await {
         joined.context("a node's stop was cut short")??;

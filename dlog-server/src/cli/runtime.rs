@@ -4,11 +4,12 @@ use super::exit::Exit;
 use anyhow::Context;
 use std::future::Future;
 
-/// Runs a verb that looks after Ctrl-C itself.
+/// Runs a verb that looks after Ctrl-C itself. What it traces is shown only if `RUST_LOG` asks for it.
 ///
 /// # Errors
 /// The verb's.
 pub fn run(verb: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    super::serve::init_tracing("off");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
     let result = runtime.block_on(verb);

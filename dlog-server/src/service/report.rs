@@ -1,6 +1,7 @@
 //! What this node knows of what it holds, and the same of every other node.
 
 use crate::context::NodeContext;
+use crate::replicas::ReplicaProgress;
 use dlog_consensus::{Role, Status};
 use dlog_core::{LogId, NodeId};
 use dlog_protocol::v1::{NodeReportRequest, NodeReportResponse, NodeTrouble, ReplicaReport, ReplicaRole};
@@ -28,16 +29,20 @@ pub fn local_report(context: &NodeContext, request: &NodeReportRequest) -> NodeR
     for shard in &context.shards {
         let statuses = shard.status.lock().expect("no holder panics").clone();
         for status in statuses.values() {
-            let reader = context.replicas.reader(status.log);
-            let bytes = reader.as_ref().map_or(0, |reader| reader.bytes());
+            // A replica without a handle has left since the tick.
+            let Some(handle) = context.replicas.get(status.log).filter(|h| h.replica == status.replica) else {
+                continue;
+            };
+            let (reader, progress) = (handle.reader(), handle.progress());
+            let bytes = reader.map_or(0, |reader| reader.bytes());
             report.bytes += bytes;
             if status.log != LogId::GROUP_ZERO {
                 report.replica_count += 1;
-                report.leader_count += u32::from(status.role == Role::Leader);
+                report.leader_count += u32::from(progress.role == Role::Leader);
             }
             if !request.totals_only && (wanted.is_empty() || wanted.contains(&status.log)) {
                 let log_start = reader.map_or(0, |reader| reader.log_start().0);
-                report.replicas.push(replica_report(status, log_start, bytes));
+                report.replicas.push(replica_report(status, &progress, log_start, bytes));
             }
         }
     }
@@ -57,28 +62,33 @@ fn troubles(context: &NodeContext) -> Vec<NodeTrouble> {
     }]
 }
 
-fn replica_report(status: &Status, log_start: u64, bytes: u64) -> ReplicaReport {
+/// What is told of one replica: its members as of the last tick, everything that moves with the records as of now, so that
+/// whoever has just been acked finds it counted.
+fn replica_report(status: &Status, progress: &ReplicaProgress, log_start: u64, bytes: u64) -> ReplicaReport {
     let membership = &status.membership;
-    let role = match status.role {
+    let role = match progress.role {
         Role::Leader => ReplicaRole::Leader,
         Role::Candidate => ReplicaRole::Candidate,
         Role::Follower if membership.learners.contains(&status.replica) => ReplicaRole::Learner,
         Role::Follower => ReplicaRole::Follower,
     };
-    let in_sync = match status.role {
-        Role::Leader => status.peers.iter().filter(|p| p.voter && p.in_sync).map(|p| p.replica.0).collect(),
+    // Another term's view of its followers is of the past.
+    let in_sync = match progress.role {
+        Role::Leader if status.term == progress.term => {
+            status.peers.iter().filter(|p| p.voter && p.in_sync).map(|p| p.replica.0).collect()
+        }
         _ => Vec::new(),
     };
     ReplicaReport {
         log: status.log.0,
         replica: status.replica.0,
         role: role.into(),
-        term: status.term.0,
-        leader: status.leader.map(|replica| replica.0),
+        term: progress.term.0,
+        leader: progress.leader.map(|replica| replica.0),
         log_start,
-        high_watermark: status.progress.high_watermark.0,
-        log_end: status.progress.log_end.0,
-        commit: status.progress.commit.0,
+        high_watermark: progress.high_watermark.0,
+        log_end: progress.log_end.0,
+        commit: progress.commit.0,
         bytes,
         in_sync,
         voters: membership.voters.iter().map(|replica| replica.0).collect(),

@@ -20,6 +20,8 @@ impl Process {
     /// Starts the command with standard error appended to a file, and nothing on the other two unless set before.
     #[track_caller]
     pub fn start(command: &mut Command, stderr: &Path) -> Process {
+        let dir = stderr.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(dir).unwrap_or_else(|e| panic!("can't make {}: {e}", dir.display()));
         let file = OpenOptions::new().create(true).append(true).open(stderr);
         let file = file.unwrap_or_else(|e| panic!("can't open {}: {e}", stderr.display()));
         let stderr_from = usize::try_from(file.metadata().map_or(0, |m| m.len())).expect("a small file");

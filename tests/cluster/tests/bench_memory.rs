@@ -14,8 +14,8 @@ const MIB: u64 = 1 << 20;
 const RESIDENT_MAX: u64 = 3 * NODE_IN_FLIGHT_BYTES_MAX as u64;
 /// State store, checkpoints, identity.
 const REST_MAX: u64 = 128 * MIB;
-/// What the indexes and each replica's newest, partly filled segment may cost beside the data.
-const LOGS_SLACK: u64 = 64 * MIB;
+/// What indexes and producer files may cost beside the data, and the metadata group's own log.
+const LOGS_SLACK: u64 = 8 * MIB;
 const PARTITIONS: u32 = 6;
 
 /// Runs a bench and watches the nodes' resident memory meanwhile: the greatest seen in each half of the time.

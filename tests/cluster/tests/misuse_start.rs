@@ -99,7 +99,7 @@ fn of_flags_and_keys() {
         refused(&with(&["--config", &file.display().to_string()])).expect_code(2).expect_says(&[says]);
     }
     let environment = |name: &str, value: &str| Verb::new("", node().args()).env(name, value).bound(BOUND);
-    environment("DLOG_SHARDS", "many").run().expect_code(2).expect_says(&["DLOG_SHARDS", "many"]);
+    environment("DLOG_SHARDS", "many").run().expect_code(2).expect_says(&["shards", "many"]);
     let beyond =
         ["serve", "--name", "n1", "--data-dir", &node().data_dir.display().to_string(), "--listen", "0.0.0.0:7411"];
     Verb::new("", beyond).args(["--advertise", "db1:7411"]).run().expect_code(2).expect_says(&["--insecure"]);

@@ -293,6 +293,7 @@ const KINDS: [v1::RaftMessageKind; 9] = [
 async fn send_all_forged(client: &str, peer: &str) {
     let forger = Forger::new(client, peer).await;
     let victims = replicas(peer, &forger.cluster).await;
+    eprintln!("forged hellos: {:?}", forger.bad_hellos().iter().map(|(what, _)| *what).collect::<Vec<_>>());
     for kind in KINDS {
         for (what, hello) in forger.bad_hellos() {
             let said = send_forged(peer, hello, forged(&victims, None, kind), Duration::from_secs(10)).await;

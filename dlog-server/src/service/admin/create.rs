@@ -8,14 +8,15 @@ use crate::service::view::ClusterView;
 use dlog_core::error::ErrorDetail;
 use dlog_core::{TopicId, TopicName};
 use dlog_protocol::v1::{CreateTopicRequest, CreateTopicResponse, NodeReportRequest, Placement};
+use dlog_replication::catalogue::PartitionInfo;
 use dlog_replication::command::CreateTopic;
 use dlog_replication::{Catalogue, CommandBody, CommandOutcome, TopicSettings};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long an answer waits for the new partitions' first leaders: a client that goes on at once then finds them. The topic
-/// is there either way.
+/// How long an answer waits for the new partitions' first leaders and followers: a client that goes on at once then finds
+/// them. The topic is there either way.
 const LEADERS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause between two looks.
 const LEADERS_LOOK: Duration = Duration::from_millis(25);
@@ -65,7 +66,7 @@ fn made(outcome: CommandOutcome) -> Result<(TopicId, bool), ErrorDetail> {
 
 /// The nodes of each partition by name, the one that is to lead first.
 fn placements(catalogue: &Catalogue, topic: TopicId) -> Vec<Placement> {
-    let placement = |partition: &dlog_replication::catalogue::PartitionInfo| {
+    let placement = |partition: &PartitionInfo| {
         let mut replicas = partition.intended.clone();
         // Stable: the others keep their order.
         replicas.sort_by_key(|replica| *replica != partition.preferred);
@@ -77,28 +78,26 @@ fn placements(catalogue: &Catalogue, topic: TopicId) -> Vec<Placement> {
     catalogue.partitions_of(topic).map(placement).collect()
 }
 
-/// Returns once every partition of a topic has a leader, or when that takes too long.
+/// Returns once every partition of a topic is led and in sync as far as its nodes answer, or when that takes too long.
 async fn wait_for_leaders(context: &Arc<NodeContext>, topic: TopicId) {
     let deadline = Instant::now() + LEADERS_TIMEOUT;
-    while Instant::now() < deadline {
+    loop {
         let catalogue = context.catalogue();
-        let leads = |log| context.replicas.get(log).is_some_and(|replica| replica.progress().leader.is_some());
-        let unknown: Vec<_> = catalogue.partitions_of(topic).map(|p| p.log).filter(|log| !leads(*log)).collect();
-        if unknown.is_empty() {
+        let logs = catalogue.partitions_of(topic).map(|partition| partition.log.0).collect();
+        let request = NodeReportRequest { logs, ..NodeReportRequest::default() };
+        let view = ClusterView::new(report::gather(context, &request).await, &catalogue);
+        let settled = catalogue.partitions_of(topic).all(|partition| is_settled(partition, &view));
+        if settled || Instant::now() >= deadline {
             return;
-        }
-        // Those that have no replica here are only known to others.
-        let elsewhere: Vec<u64> =
-            unknown.iter().filter(|log| context.replicas.get(**log).is_none()).map(|log| log.0).collect();
-        if elsewhere.len() == unknown.len() {
-            let request = NodeReportRequest { logs: elsewhere, ..NodeReportRequest::default() };
-            let view = ClusterView::new(report::gather(context, &request).await, &catalogue);
-            if unknown.iter().all(|log| view.leader_hint(*log).is_some()) {
-                return;
-            }
         }
         tokio::time::sleep(LEADERS_LOOK).await;
     }
+}
+
+/// Is a new partition led, with every replica in sync whose node answers?
+fn is_settled(partition: &PartitionInfo, view: &ClusterView) -> bool {
+    let up = partition.intended.iter().filter(|replica| view.node(replica.node()).is_some()).count();
+    view.leader(partition.log).is_some_and(|leader| leader.in_sync.len() >= up)
 }
 
 /// Makes a topic that a producer is about to use, with the defaults. One that exists is left alone.
@@ -115,6 +114,8 @@ mod tests {
     use super::*;
     use crate::service::lookup::tests::catalogue;
     use dlog_core::error::ErrorCode;
+    use dlog_protocol::v1::{NodeReportResponse, ReplicaReport};
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_plan_names_the_nodes_leaders_first() {
@@ -130,6 +131,33 @@ mod tests {
             assert_eq!(placement.nodes.len(), 2);
             assert_eq!(placement.nodes[0], plan.node_name(partition.preferred.node()));
         }
+    }
+
+    #[test]
+    fn a_partition_is_settled_without_nodes_that_are_down() {
+        let catalogue = catalogue();
+        let topic = catalogue.topic_by_name("a").expect("made").topic;
+        let partition = catalogue.partitions_of(topic).next().expect("two");
+        let settled = |in_sync: usize, down: usize| {
+            let mut nodes = BTreeMap::new();
+            for (number, replica) in partition.intended.iter().enumerate() {
+                let report = ReplicaReport {
+                    log: partition.log.0,
+                    replica: replica.0,
+                    term: 1,
+                    leader: Some(partition.intended[0].0),
+                    voters: partition.intended.iter().map(|r| r.0).collect(),
+                    in_sync: partition.intended.iter().take(in_sync).map(|r| r.0).collect(),
+                    ..ReplicaReport::default()
+                };
+                let report = NodeReportResponse { replicas: vec![report], ..NodeReportResponse::default() };
+                nodes.insert(replica.node(), (number < 3 - down).then_some(report));
+            }
+            is_settled(partition, &ClusterView::new(nodes, &catalogue))
+        };
+        assert!(settled(3, 0) && settled(2, 1));
+        assert!(!settled(2, 0) && !settled(0, 0));
+        assert!(!settled(3, 3), "nobody leads");
     }
 
     #[test]

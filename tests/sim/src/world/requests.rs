@@ -239,7 +239,7 @@ impl World {
             let process = self.nodes[*node].process.as_ref();
             process.is_some_and(|process| process.host.led().iter().any(|led| partition_of(*led) == partition))
         };
-        let leader = (0..NODES).filter(leads).last();
+        let leader = (0..NODES).rev().find(leads);
         let node = leader.filter(|_| self.client_random.u8(0..4) > 0).unwrap_or(self.client_random.usize(0..NODES));
         let replica = replica_of(node, partition);
         debug_assert_eq!(node_of(replica), node);

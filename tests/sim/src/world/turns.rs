@@ -50,7 +50,7 @@ impl World {
         self.execute(node, outputs)?;
         if stop {
             let tables = self.tables(node);
-            self.to_disk(node, DiskMessage::Stop(tables));
+            self.queue_for_disk(node, DiskMessage::Stop(tables));
         }
         Ok(())
     }
@@ -97,7 +97,9 @@ impl World {
                 let request = wait(process, asker);
                 process.host.step(now, replica, Input::ReadIndex { request }, &mut process.outputs);
             }
-            Inbound::Peer(message) => host.receive(now, *message, outputs),
+            Inbound::Peer(message) => {
+                host.receive(now, *message, outputs);
+            }
             Inbound::Persisted(writes) => {
                 for (replica, write) in writes {
                     host.step(now, replica, Input::Persisted { write }, outputs);
@@ -144,7 +146,7 @@ impl World {
         self.nodes[node].process.as_ref().map_or_else(Vec::new, |process| process.host.producer_tables())
     }
 
-    fn to_disk(&mut self, node: usize, message: DiskMessage) {
+    fn queue_for_disk(&mut self, node: usize, message: DiskMessage) {
         let Some(mut process) = self.nodes[node].process.take() else { return };
         process.disk.queue.push_back(message);
         self.wake_disk(node, &mut process);
@@ -192,7 +194,7 @@ impl World {
         if !writes.is_empty() {
             let cuts = writes.iter().flat_map(|(_, write)| &write.ops).filter(|op| matches!(op, WriteOp::Cut { .. }));
             self.counts.cuts += cuts.count() as u64;
-            self.to_disk(node, DiskMessage::Writes(writes));
+            self.queue_for_disk(node, DiskMessage::Writes(writes));
         }
         Ok(())
     }
