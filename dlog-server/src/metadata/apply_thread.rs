@@ -48,7 +48,6 @@ impl<S: StateStore> ApplyThread<S> {
     ///
     /// # Errors
     /// If the store can't be read or holds what this version doesn't understand.
-    #[expect(clippy::type_complexity, reason = "three things that only the caller takes apart")]
     pub fn new(
         store: S,
         inbox: Inbox,

@@ -16,6 +16,7 @@ use dlog_replication::bootstrap::group_zero_replica;
 use dlog_replication::reconcile::LocalReplica;
 use dlog_storage::state_store::rocks::RocksStateStore;
 use dlog_storage::{Identity, OsDisk};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -105,8 +106,8 @@ pub fn start(config: &NodeConfig, identity: &Identity, disk: &OsDisk) -> anyhow:
             crate::fatal(&format!("the state store failed: {error}"));
         }
     })?;
-    if !local.contains_key(&group_zero) {
-        local.insert(group_zero, start_group_zero(identity, group_zero, &inboxes)?);
+    if let Entry::Vacant(vacant) = local.entry(group_zero) {
+        vacant.insert(start_group_zero(identity, group_zero, &inboxes)?);
     }
     let threads = EngineThreads { shards, apply, apply_handle };
     Ok(Engine { clock, replicas, outboxes, catalogue, applied, local, marks, threads })

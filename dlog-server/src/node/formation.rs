@@ -52,7 +52,6 @@ impl Formation {
     ///
     /// # Errors
     /// Those of [`bootstrap::form`], and the disk's.
-    #[expect(clippy::type_complexity, reason = "three things that only the caller takes apart")]
     pub async fn finish(
         mut self,
         config: &NodeConfig,

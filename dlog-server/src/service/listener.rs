@@ -39,8 +39,10 @@ const LOCAL_ERROR_RESETS_MAX: usize = 1024;
 const PEER_STREAMS_MAX: u32 = 256;
 /// Connections of other nodes: a few for each, with room for those that are being replaced.
 const PEER_CONNECTIONS_MAX: usize = 4 * limits::NODES_MAX;
-/// What is in flight when the listener closes may take so long; then it is cut off.
+/// What clients have in flight when the listener closes may take so long; then it is cut off.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
+/// The same for other nodes: their streams never end by themselves, and what is lost of them is sent again.
+const PEER_DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A server with the bounds that every listener of a node has.
 fn server(streams_max: u32) -> Server {
@@ -96,7 +98,7 @@ pub async fn serve(
         }
     };
     let serving = server(limits::STREAMS_PER_CONNECTION_MAX).serve_with_incoming_shutdown(routes, incoming, signal);
-    until_drained(serving, closing).await
+    until_drained(serving, closing, DRAIN_TIMEOUT).await
 }
 
 /// Serves other nodes on a bound listener until `shutdown`.
@@ -119,17 +121,17 @@ pub async fn serve_peers(
     };
     let serving =
         server(PEER_STREAMS_MAX).serve_with_incoming_shutdown(services::peer_server(service), incoming, signal);
-    // The streams of other nodes end only when those close them.
-    until_drained(serving, closing).await
+    until_drained(serving, closing, PEER_DRAIN_TIMEOUT).await
 }
 
 async fn until_drained(
     serving: impl Future<Output = Result<(), tonic::transport::Error>>,
     closing: CancellationToken,
+    at_most: Duration,
 ) -> anyhow::Result<()> {
     let too_long = async {
         closing.cancelled().await;
-        tokio::time::sleep(DRAIN_TIMEOUT).await;
+        tokio::time::sleep(at_most).await;
     };
     tokio::select! {
         served = serving => Ok(served?),

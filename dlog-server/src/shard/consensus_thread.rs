@@ -11,7 +11,9 @@ use crate::clock::Clock;
 use crate::metadata::apply_thread::ApplyMessage;
 use crate::peer::outbox::Outboxes;
 use crate::replicas::{ReplicaHandle, ReplicaProgress, Replicas};
-use dlog_consensus::{FetchError, Host, Input, Output, PeerMessage, Proposal, ReplicaOptions, Role, Status, WriteId};
+use dlog_consensus::{
+    FetchError, Host, Input, Output, PeerMessage, Proposal, Refusal, ReplicaOptions, Role, Status, WriteId,
+};
 use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
 use dlog_core::write::{Create, LogPoint, ReplicaWrite};
 use dlog_core::{LogId, LogIndex, Offset, ReplicaId, RequestId, Term, limits};
@@ -369,8 +371,12 @@ impl ConsensusThread {
                 let _ = self.exits.apply.send(ApplyMessage::Frames { replica, frames });
             }
             Output::Producers { .. } | Output::Stopped => {}
+            // The raft crate repeats its wish that a replica campaigns; the first has begun a write.
+            Output::Refused { from, refusal: refusal @ Refusal::NotDurable } => {
+                tracing::debug!(%replica, %from, %refusal, "a peer's message came too early");
+            }
             Output::Refused { from, refusal } => {
-                tracing::warn!(%replica, %from, %refusal, "a peer's message was refused")
+                tracing::warn!(%replica, %from, %refusal, "a peer's message was refused");
             }
             Output::Fatal { reason } => crate::fatal(&format!("replica {replica}: {reason}")),
         }

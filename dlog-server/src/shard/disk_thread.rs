@@ -70,6 +70,8 @@ struct State {
     unsealed: bool,
     write_out_owed: bool,
     checkpoint_asked: bool,
+    /// Also of replicas whose create record is still on its way.
+    segment_bytes: BTreeMap<ReplicaId, u64>,
     stop: Option<Vec<ProducerTable>>,
 }
 
@@ -131,7 +133,10 @@ impl DiskThread {
                     done => done?,
                 }
             }
-            DiskMessage::SegmentBytes(replica, bytes) => self.store.set_segment_bytes(replica, bytes),
+            DiskMessage::SegmentBytes(replica, bytes) => {
+                self.store.set_segment_bytes(replica, bytes);
+                self.state.segment_bytes.insert(replica, bytes);
+            }
             DiskMessage::CatalogueSynced(index) => self.store.forget_marks(index),
             DiskMessage::Stop(tables) => self.state.stop = Some(tables),
         }
@@ -168,11 +173,20 @@ impl DiskThread {
         let mut group = Vec::with_capacity(count);
         for (id, write) in self.state.writes.drain(..count) {
             durable.insert(write.replica, id);
+            if write.ops.contains(&WriteOp::Delete) {
+                self.state.segment_bytes.remove(&write.replica);
+            }
             group.push(write);
         }
         let syncs = group.iter().any(|write| !write.ops.is_empty());
+        let created: Vec<ReplicaId> = group.iter().filter(|write| creates(write)).map(|write| write.replica).collect();
         let began = Instant::now();
         self.store.commit(group)?;
+        for replica in created {
+            if let Some(bytes) = self.state.segment_bytes.get(&replica) {
+                self.store.set_segment_bytes(replica, *bytes);
+            }
+        }
         self.state.queued_bytes = self.state.queued_bytes.saturating_sub(bytes);
         self.inbox.send(ShardMessage::Persisted(durable.into_iter().collect()));
         if syncs {
@@ -231,6 +245,10 @@ impl DiskThread {
             self.inbox.send(ShardMessage::TakeProducers);
         }
     }
+}
+
+fn creates(write: &ReplicaWrite) -> bool {
+    matches!(write.ops.first(), Some(WriteOp::Create(_)))
 }
 
 fn is_full(error: &StorageError) -> bool {

@@ -47,6 +47,9 @@ fn keeps_what_was_acked_and_a_prefix_of_what_was_sent() {
         let produced = producing.finish(Duration::from_secs(60));
         assert!(matches!(produced.code, Some(1 | 3)), "a produce without nodes fails: {produced:?}");
         assert!(!produced.stderr.trim().is_empty(), "a produce without nodes says why it failed");
+        let unknown = produced.report.as_ref().and_then(|report| report["unknown"].as_u64());
+        let unknown = unknown.unwrap_or_else(|| panic!("a produce reports at any end: {produced:?}"));
+        assert_eq!(produced.code == Some(3), unknown > 0, "3 means that something may have been applied: {produced:?}");
         assert!(produced.acks.len() < input.len(), "the nodes died in the middle");
         start_all(&mut cluster);
         cluster.wait_in_sync(&topic);

@@ -98,6 +98,8 @@ pub struct World {
     pub(crate) partition: u64,
     /// For each partition, whether something sent since the phase began was acked.
     pub(crate) fresh: Vec<bool>,
+    /// How often in the last phase all replicas were found equal.
+    pub(crate) equal_looks: u32,
     /// Decides about nodes and their threads.
     pub(crate) random: fastrand::Rng,
     /// Decides about faults.
@@ -143,6 +145,7 @@ impl World {
             phase_since: 0,
             partition: 0,
             fresh: vec![false; partitions],
+            equal_looks: 0,
             random,
             fault_random,
             client_random,

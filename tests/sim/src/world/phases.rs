@@ -16,6 +16,8 @@ const WATCH: u64 = 50 * MILLISECOND;
 /// How long a healed cluster may take until every partition takes writes again, and every request that waited is acked:
 /// a dozen elections.
 const LIVELINESS: u64 = 30_000 * MILLISECOND;
+/// Looks that must find all replicas equal: a commit index is noted for the disk with the next tick.
+const EQUAL_LOOKS: u32 = 6;
 /// Bytes of frames read at once.
 const READ_BYTES: usize = 256 << 10;
 
@@ -33,7 +35,12 @@ impl World {
                 Phase::Core => self.heal(Phase::Healed),
                 _ => self.enter(Phase::Quiet),
             },
-            Phase::Quiet if self.is_equal() => self.enter(Phase::Over),
+            Phase::Quiet if self.is_equal() => {
+                self.equal_looks += 1;
+                if self.equal_looks == EQUAL_LOOKS {
+                    self.enter(Phase::Over);
+                }
+            }
             Phase::Core | Phase::Healed | Phase::Quiet if since > LIVELINESS => {
                 return Err(Failure::liveness(self.picture()));
             }

@@ -280,8 +280,9 @@ impl World {
     pub(crate) fn observe(&mut self, node: usize, replica: ReplicaId) -> Result<(), Failure> {
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
         let Some(reader) = process.readers.get(&replica).cloned() else { return Ok(()) };
-        let commit = process.progress.get(&replica).map_or(LogIndex::ZERO, |progress| progress.commit);
-        let to = commit.min(reader.last().index);
+        // Segments may still hold frames that the machine has cut: it knows how far they are its own.
+        let status = process.host.get(replica).map(dlog_consensus::Replica::status);
+        let to = status.map_or(LogIndex::ZERO, |status| status.progress.commit.min(status.written));
         let mut at = process.observed.get(&replica).copied().unwrap_or(LogIndex::ZERO);
         while at < to {
             let frames = match reader.read_frames(at.next(), to.next(), OBSERVE_BYTES) {
