@@ -367,6 +367,24 @@ impl Cluster {
         panic!("never: {what}");
     }
 
+    /// Runs until a node's machine asks for frames, without answering.
+    pub(super) fn run_until_fetch(&mut self, number: usize) {
+        for _ in 0..200 {
+            for other in 0..self.nodes.len() {
+                self.tick(other);
+                self.sync(other, usize::MAX);
+                self.write_out(other);
+            }
+            for message in std::mem::take(&mut self.network) {
+                self.deliver(message);
+            }
+            if !self.nodes[number].fetches.is_empty() {
+                return;
+            }
+        }
+        panic!("no fetch");
+    }
+
     /// The leader of the highest term.
     pub(super) fn leader(&self) -> Option<usize> {
         let leaders = (0..self.nodes.len()).filter(|number| self.nodes[*number].leads());

@@ -186,6 +186,36 @@ fn a_good_append_is_taken() {
     assert_eq!(refusal_of(|_| {}), None);
 }
 
+/// A peer that claims more than the log has would be counted for entries that don't exist yet.
+#[test]
+fn an_ack_beyond_the_log_is_refused() {
+    let mut cluster = Cluster::new(3, &ReplicaOptions::default(), 3);
+    let leader = cluster.elect();
+    let last = cluster.nodes[leader].disk.last();
+    let follower = replica_id((leader + 1) % 3);
+    let ack = PeerMessage {
+        log: LogId(9),
+        from: follower,
+        to: replica_id(leader),
+        kind: MessageKind::AppendResponse,
+        term: last.term,
+        log_term: Term(0),
+        index: last.index.next(),
+        commit: LogIndex(0),
+        commit_term: Term(0),
+        entries: Vec::new(),
+        reject: false,
+        reject_hint: LogIndex(0),
+        context: Bytes::new(),
+        priority: 0,
+    };
+    cluster.step(leader, Input::Peer(ack.clone()));
+    assert_eq!(cluster.refused, 1);
+    cluster
+        .step(leader, Input::Peer(PeerMessage { reject: true, reject_hint: LogIndex(99), index: last.index, ..ack }));
+    assert_eq!(cluster.refused, 2);
+}
+
 /// The raft crate panics when it is to answer with term 0.
 #[test]
 fn a_replica_of_term_zero_is_not_asked_to_reject_a_vote() {

@@ -1,11 +1,11 @@
 //! Chosen scenes.
 
 use super::cluster::{Cluster, Fate, batch, replica_id};
-use crate::{Acks, Input, Output, ReplicaOptions};
+use crate::{Acks, FetchError, Input, MessageKind, Output, PeerMessage, ReplicaOptions};
 use bytes::Bytes;
 use dlog_core::error::{ErrorCode, Outcome};
 use dlog_core::write::WriteOp;
-use dlog_core::{LogId, LogIndex, MonotonicTime, Offset};
+use dlog_core::{LogId, LogIndex, MonotonicTime, Offset, Term};
 
 fn three(seed: u64) -> (Cluster, usize) {
     let mut cluster = Cluster::new(3, &ReplicaOptions::default(), seed);
@@ -207,6 +207,119 @@ fn a_retry_returns_the_first_offset_across_leaders() {
     assert_eq!(cluster.error(old).code, ErrorCode::UnknownProducerId);
     assert_eq!(cluster.appended(epoch)[0].base_offset, Offset(3));
     assert_eq!(cluster.error(fenced).code, ErrorCode::InvalidProducerEpoch);
+    cluster.heal_and_check();
+}
+
+/// A batch that was in flight when leadership was lost, and is gone, is no original of a later retry.
+#[test]
+fn what_was_lost_with_leadership_is_not_remembered() {
+    let (mut cluster, leader) = three(20);
+    let id = replica_id(leader);
+    let lost = batch("lost at first", Some((1, 0, 0)));
+    let first = cluster.propose(leader, Acks::Quorum, vec![lost.clone()]);
+    for _ in 0..80 {
+        for number in 0..3 {
+            cluster.tick(number);
+        }
+        cluster.settle(&[], |from, to| from != id && to != id);
+    }
+    assert_eq!(cluster.error(first).outcome, Outcome::Unknown);
+    let new = others(leader).into_iter().find(|number| cluster.nodes[*number].leads()).expect("another leads");
+    cluster.propose(new, Acks::Quorum, vec![batch("other", None), batch("one more", None)]);
+    for _ in 0..10 {
+        cluster.tick(new);
+        cluster.settle(&[], |_, _| true);
+    }
+    cluster.step(new, Input::TransferLeadership { to: Some(id) });
+    cluster.settle(&[], |_, _| true);
+    assert!(cluster.nodes[leader].leads(), "the old leader leads again");
+    let retry = cluster.propose(leader, Acks::Quorum, vec![lost]);
+    cluster.settle(&[], |_, _| true);
+    assert!(!cluster.appended(retry)[0].duplicate);
+    cluster.heal_and_check();
+}
+
+/// Frames that aren't durable would panic the crate if their replica won an election.
+#[test]
+fn a_replica_that_writes_does_not_campaign() {
+    let mut cluster = Cluster::of_log(LogId(9), 2, 1, &ReplicaOptions::default(), 21);
+    cluster.elect();
+    cluster.propose(0, Acks::Quorum, vec![batch("a", None)]);
+    let answer = cluster.network.iter().find(|message| message.to == replica_id(1)).expect("an append").clone();
+    let deposing = PeerMessage {
+        from: replica_id(1),
+        to: replica_id(0),
+        kind: MessageKind::AppendResponse,
+        term: Term(answer.term.0 + 3),
+        index: LogIndex(0),
+        entries: Vec::new(),
+        log_term: Term(0),
+        commit: LogIndex(0),
+        ..answer
+    };
+    cluster.step(0, Input::Peer(deposing.clone()));
+    assert!(!cluster.nodes[0].leads());
+    for _ in 0..60 {
+        cluster.tick(0);
+    }
+    cluster.step(0, Input::Campaign);
+    let kinds = [MessageKind::TimeoutNow, MessageKind::RequestVoteResponse, MessageKind::RequestPreVoteResponse];
+    for (at, kind) in kinds.into_iter().enumerate() {
+        cluster.step(0, Input::Peer(PeerMessage { kind, ..deposing.clone() }));
+        assert_eq!(cluster.refused, at + 1, "{kind:?}");
+    }
+    assert!(!cluster.nodes[0].leads());
+    cluster.elect();
+    cluster.heal_and_check();
+}
+
+#[test]
+fn a_full_tail_of_an_old_leader_can_be_replaced() {
+    let options = ReplicaOptions {
+        append_bytes_max: 400,
+        uncommitted_bytes_max: 1000,
+        pinned_bytes_max: 1000,
+        ..ReplicaOptions::default()
+    };
+    let mut cluster = Cluster::new(3, &options, 22);
+    let leader = cluster.elect();
+    let id = replica_id(leader);
+    for number in 0..20 {
+        cluster.propose(leader, Acks::Quorum, vec![batch(&format!("lost {number}"), None)]);
+    }
+    for _ in 0..80 {
+        for number in 0..3 {
+            cluster.tick(number);
+        }
+        cluster.settle(&[], |from, to| from != id && to != id);
+    }
+    let new = others(leader).into_iter().find(|number| cluster.nodes[*number].leads()).expect("another leads");
+    let parts: String = "x".repeat(150);
+    cluster.propose(new, Acks::Quorum, vec![batch(&format!("kept {parts}"), None)]);
+    cluster.heal_and_check();
+}
+
+#[test]
+fn wrong_frames_are_not_sent_to_a_lagging_peer() {
+    let (mut cluster, leader) = three(23);
+    let lagging = others(leader)[0];
+    cluster.crash(lagging);
+    for number in 0..5 {
+        cluster.propose(leader, Acks::Quorum, vec![batch(&format!("{number}"), None)]);
+        cluster.settle(&[], |_, _| true);
+    }
+    cluster.start(lagging);
+    cluster.run_until_fetch(leader);
+    let (fetch, from, _, _) = cluster.nodes[leader].fetches.pop_front().expect("a fetch");
+    let wrong: Vec<_> = cluster.nodes[leader].disk.frames.iter().filter(|frame| frame.index > from).cloned().collect();
+    cluster.network.clear();
+    cluster.step(leader, Input::EntriesRead { fetch, result: Ok(wrong) });
+    assert!(cluster.network.is_empty(), "{:?}", cluster.network);
+    cluster.run_until_fetch(leader);
+    let (fetch, ..) = cluster.nodes[leader].fetches.pop_front().expect("it is asked for again");
+    let broken = FetchError { reason: "a damaged segment".to_owned() };
+    cluster.step(leader, Input::EntriesRead { fetch, result: Err(broken) });
+    assert_eq!(cluster.nodes[leader].replica.as_ref().expect("up").status().failed_fetches, 2);
     cluster.heal_and_check();
 }
 

@@ -85,11 +85,21 @@ impl State {
 
     pub(super) fn change(&mut self, changes: Vec<(String, Option<Node>)>) -> io::Result<()> {
         let powered = self.spend_power()?;
+        let mut gone = false;
         for (path, node) in &changes {
+            gone |= self.names.contains_key(path);
             apply(&mut self.names, path, *node);
+            if let Some(Node::File(inode)) = node
+                && let Some(inode) = self.inodes.get_mut(inode)
+            {
+                inode.named = true;
+            }
         }
         self.pending.push(NameChange { changes });
-        self.refresh_named();
+        // A look at every name is needed only where one was taken away.
+        if gone {
+            self.refresh_named();
+        }
         if powered { Ok(()) } else { Err(power_is_out()) }
     }
 

@@ -182,6 +182,8 @@ fn draw_network(random: &mut fastrand::Rng) -> NetworkOptions {
 /// Small files, so that a short run fills, checkpoints and reuses them.
 fn draw_store(random: &mut fastrand::Rng, value_bytes_max: usize) -> StoreOptions {
     let file_bytes = if value_bytes_max > 2_000 { 2 << 20 } else { [256 << 10, 512 << 10][random.usize(0..2)] };
+    // A segment for every batch would be all names and no frames.
+    let segment_bytes_min = 16 * value_bytes_max as u64;
     StoreOptions {
         journal: JournalOptions {
             first_file_bytes: file_bytes,
@@ -189,7 +191,10 @@ fn draw_store(random: &mut fastrand::Rng, value_bytes_max: usize) -> StoreOption
             files_max: random.usize(4..=6),
             reserve_bytes: 32 << 10,
         },
-        log: LogOptions { segment_bytes: [8 << 10, 64 << 10, 1 << 20][random.usize(0..3)], index_interval_bytes: 1024 },
+        log: LogOptions {
+            segment_bytes: [8 << 10, 64 << 10, 1 << 20][random.usize(0..3)].max(segment_bytes_min),
+            index_interval_bytes: 1024,
+        },
         tail_cache_bytes: [0, 16 << 10, 1 << 20][random.usize(0..3)],
     }
 }

@@ -57,7 +57,11 @@ impl CommittedLog {
             return Err(format!("frame {index} is committed, but only {} before it were seen", self.frames.len()));
         }
         if frame.base_offset != self.end() {
-            return Err(format!("frame {index} begins at offset {} but the log ends at {}", frame.base_offset, self.end()));
+            return Err(format!(
+                "frame {index} begins at offset {} but the log ends at {}",
+                frame.base_offset,
+                self.end()
+            ));
         }
         if self.frames.last().is_some_and(|last| last.term > now.term) {
             return Err(format!("frame {index} is of term {}, older than the one before", now.term));

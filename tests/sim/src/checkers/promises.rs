@@ -53,7 +53,10 @@ impl Promises {
         let replica = restored.replica;
         let term = self.terms.get(&replica).copied().unwrap_or_default();
         if restored.term < term {
-            return Err(format!("replica {replica} answered in term {term}, but came back with term {}", restored.term));
+            return Err(format!(
+                "replica {replica} answered in term {term}, but came back with term {}",
+                restored.term
+            ));
         }
         match self.votes.get(&replica) {
             Some((term, candidate)) if *term == restored.term && restored.vote != Some(*candidate) => {

@@ -186,8 +186,7 @@ impl World {
     fn go_on(&mut self, node: usize, process: &mut Process) {
         ask_for_checkpoint(process, false);
         let more = !process.disk.queue.is_empty() || !process.disk.writes.is_empty();
-        let (step, delay) =
-            if more { (DiskStep::Begin, 5 * MICROSECOND) } else { (DiskStep::Idle, IDLE_BEFORE_SEAL) };
+        let (step, delay) = if more { (DiskStep::Begin, 5 * MICROSECOND) } else { (DiskStep::Idle, IDLE_BEFORE_SEAL) };
         self.next_step(node, &mut process.disk, step, delay);
     }
 

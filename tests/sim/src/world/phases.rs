@@ -122,7 +122,8 @@ impl World {
             }
         }
         for (number, producer) in self.producers.iter().enumerate().filter(|(_, producer)| producer.waits() > 0) {
-            text += &format!("\n  producer {number} waits for {} requests: {:?}", producer.waits(), producer.waits_since());
+            text +=
+                &format!("\n  producer {number} waits for {} requests: {:?}", producer.waits(), producer.waits_since());
         }
         text
     }

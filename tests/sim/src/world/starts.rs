@@ -1,5 +1,6 @@
 //! A start: the production store recovers, the production loader replays, as the server's `start_shard` does it.
 
+use super::Phase;
 use super::{Event, World};
 use crate::network::NODES;
 use crate::node::{DiskThread, Process, log_of, partition_of, replica_of};
@@ -11,7 +12,6 @@ use dlog_core::write::{Create, LogPoint, RestoredReplica};
 use dlog_core::{LogIndex, ReplicaId, ShardId};
 use dlog_storage::{ClusterId, LoseUnsynced, ShardIdentity, ShardStore, SimDisk, StorageError};
 use std::collections::{BTreeMap, VecDeque};
-use super::Phase;
 
 /// The simulated cluster's name.
 pub(crate) const CLUSTER: ClusterId = ClusterId([0xd1; 16]);
@@ -71,8 +71,7 @@ impl World {
 
     fn open(&mut self, node: usize) -> Result<Process, Failed> {
         let disk = self.nodes[node].disk.clone();
-        let (store, restored) =
-            ShardStore::open(disk, "", SHARD, self.options.store).map_err(Failed::Storage)?;
+        let (store, restored) = ShardStore::open(disk, "", SHARD, self.options.store).map_err(Failed::Storage)?;
         if let Some((replica, error)) = store.damage().into_iter().next() {
             let told = format!("replica {replica} is damaged: {error}");
             let faulted = self.nodes[node].disk_faulted;
@@ -107,7 +106,8 @@ impl World {
     fn restore(&mut self, process: &mut Process, restored: RestoredReplica) -> Result<(), Failed> {
         let id = restored.replica;
         let store = process.store.as_ref().expect("just opened");
-        let text = format!("replica {id}: term {} last {} commit {}", restored.term, restored.last.index, restored.commit);
+        let text =
+            format!("replica {id}: term {} last {} commit {}", restored.term, restored.last.index, restored.commit);
         let mut loader = ReplicaLoader::new(restored, LogIndex::ZERO, &self.options.replica).map_err(Failed::Load)?;
         replay(store, id, &mut loader)?;
         let machine = loader.finish(self.options.replica.clone(), process.host.draw_seed()).map_err(Failed::Load)?;
