@@ -36,6 +36,7 @@ struct Outstanding {
     /// The last `Ready` that is durable with it.
     ready: u64,
     hard_state: bool,
+    frames: bool,
     /// Frames from here on were cut by it.
     cut: Option<LogIndex>,
     since: MonotonicTime,
@@ -67,6 +68,8 @@ pub(crate) struct Driver {
     /// How many of those hold a hard state, and a cut: behind a slow disk the queue is long, and every step asks.
     hard_states: usize,
     cuts: usize,
+    /// The last `Ready` that is durable; the crate may not have been told of it yet.
+    durable: u64,
 }
 
 impl Driver {
@@ -103,6 +106,7 @@ impl Driver {
             outstanding: VecDeque::new(),
             hard_states: 0,
             cuts: 0,
+            durable: 0,
         })
     }
 
@@ -138,6 +142,11 @@ impl Driver {
     /// Whether a write of this replica waits for the disk.
     pub(crate) fn is_writing(&self) -> bool {
         !self.outstanding.is_empty()
+    }
+
+    /// Whether frames wait for the disk.
+    pub(crate) fn is_writing_frames(&self) -> bool {
+        self.outstanding.iter().any(|write| write.frames)
     }
 
     /// Since when the oldest write waits.
@@ -213,17 +222,19 @@ impl Driver {
             return false;
         }
         let mut released = Vec::new();
-        let mut ready = 0;
         while self.outstanding.front().is_some_and(|oldest| oldest.id <= write) {
             if let Some(done) = self.outstanding.pop_front() {
-                ready = ready.max(done.ready);
+                self.durable = self.durable.max(done.ready);
                 self.hard_states -= usize::from(done.hard_state);
                 self.cuts -= usize::from(done.cut.is_some());
                 released.extend(done.messages);
             }
         }
-        if ready > 0 {
-            self.call(|raw| raw.on_persist_ready(ready));
+        // The crate takes a durable entry for the one it has now if index and term are the same. Behind a cut that isn't durable
+        // it may be another one that was appended, cut, and appended again meanwhile: then the crate is told with the cut.
+        if self.cuts == 0 {
+            let durable = self.durable;
+            self.call(|raw| raw.on_persist_ready(durable));
         }
         out.extend(released.into_iter().map(|message| Output::Send { message }));
         true
@@ -326,10 +337,19 @@ impl Driver {
             WriteOp::Cut { from } => Some(*from),
             _ => None,
         });
+        let frames = ops.iter().any(|op| matches!(op, WriteOp::Append(_)));
         let (id, write) = self.next_write(ops);
         self.hard_states += usize::from(hard_state);
         self.cuts += usize::from(cut.is_some());
-        self.outstanding.push_back(Outstanding { id, ready, hard_state, cut, since: now, messages: Vec::new() });
+        self.outstanding.push_back(Outstanding {
+            id,
+            ready,
+            hard_state,
+            frames,
+            cut,
+            since: now,
+            messages: Vec::new(),
+        });
         out.push(Output::Write { id, write });
     }
 

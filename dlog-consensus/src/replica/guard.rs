@@ -27,11 +27,11 @@ impl Replica {
             // A genuine vote comes after our request for it left, and that waited for every write. The crate panics if a
             // replica becomes leader while its frames aren't durable.
             MessageKind::RequestVoteResponse | MessageKind::RequestPreVoteResponse
-                if self.driver.is_writing() && self.driver.is_candidate() =>
+                if self.driver.is_candidate() && self.driver.is_writing_frames() =>
             {
                 Err(Refusal::NotDurable)
             }
-            MessageKind::TimeoutNow if self.driver.is_writing() => Err(Refusal::NotDurable),
+            MessageKind::TimeoutNow if self.driver.is_writing_frames() => Err(Refusal::NotDurable),
             MessageKind::TimeoutNow if self.stopping.is_some() => Err(Refusal::Stopping),
             MessageKind::ReadIndex if !self.driver.is_leader() => Err(Refusal::NotLeader),
             MessageKind::ReadIndex if self.driver.raft().pending_read_count() >= PENDING_READS_MAX => {

@@ -86,15 +86,10 @@ fn comes_out_of_each_node_as_it_went_in() {
     assert!(assert_equal_digests(&cluster) >= input.len() as u64);
     let dirs = cluster.log_dirs();
     cluster.finish();
-    // And after a clean stop, when the files are all there is.
-    for (log, dirs) in dirs {
-        let digests: Vec<_> = dirs
-            .iter()
-            .map(|dir| {
-                let args = ["inspect", "log", &dir.display().to_string(), "-o", "json"];
-                Verb::new("", args).ok().json()["digest"].clone()
-            })
-            .collect();
-        assert!(digests.iter().all(|digest| *digest == digests[0]), "log {log} after the stop: {digests:?}");
+    // After a stop of all at once the last commit may be known to one node only; but all that is there is whole.
+    for dir in dirs.into_values().flatten() {
+        let args = ["inspect", "log", &dir.display().to_string(), "-o", "json"];
+        let json = Verb::new("", args).ok().json();
+        assert_eq!(json["damaged"].as_u64(), Some(0), "{}: {json}", dir.display());
     }
 }

@@ -11,8 +11,8 @@ pub enum Broken {
     No,
     /// Syncs say "done" and do nothing: as a build without the sync.
     NoSync,
-    /// The machine is told that its writes are durable before they are given to storage.
-    ToldTooEarly,
+    /// The machine is told at once that its writes are durable, and they are synced in the background.
+    SyncLater,
     /// Votes and terms aren't written.
     VotesForgotten,
     /// Readers are given what is in the log, committed or not.
@@ -25,7 +25,7 @@ impl Broken {
     /// All that are wrong.
     pub const ALL: [Broken; 5] = [
         Broken::NoSync,
-        Broken::ToldTooEarly,
+        Broken::SyncLater,
         Broken::VotesForgotten,
         Broken::UncommittedRead,
         Broken::RetryWithoutSequence,
@@ -36,11 +36,16 @@ impl Broken {
         match self {
             Broken::No => "no",
             Broken::NoSync => "no-sync",
-            Broken::ToldTooEarly => "told-too-early",
+            Broken::SyncLater => "sync-later",
             Broken::VotesForgotten => "votes-forgotten",
             Broken::UncommittedRead => "uncommitted-read",
             Broken::RetryWithoutSequence => "retry-without-sequence",
         }
+    }
+
+    /// Whether the checker of promises is left out, which would find it at the first start: another one must, too.
+    pub const fn spares_promises(self) -> bool {
+        matches!(self, Broken::SyncLater)
     }
 
     /// By its name on the command line.

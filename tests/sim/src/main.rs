@@ -11,7 +11,7 @@ Plays a simulated cluster of three nodes: production replicas and storage over s
   --seed N       what is drawn (default 1)
   --count N      so many seeds, from --seed up (default 1)
   --shape NAME   everything (mixed), or all three nodes losing power again and again (power-loss); default: by the seed
-  --broken NAME  do it wrong on purpose: no-sync, told-too-early, votes-forgotten, uncommitted-read,
+  --broken NAME  do it wrong on purpose: no-sync, sync-later, votes-forgotten, uncommitted-read,
                  retry-without-sequence
   --threads N    seeds at once (default: one for each core)
   --trace        show every event of a single seed

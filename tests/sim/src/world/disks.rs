@@ -19,6 +19,8 @@ const GROUP_BYTES_TARGET: usize = 64 << 10;
 const IDLE_BEFORE_SEAL: u64 = 5 * MILLISECOND;
 /// How long segments that could not be written wait before the next try.
 const RETRY_WRITE_OUT: u64 = 500 * MILLISECOND;
+/// How late a build syncs that does so in the background.
+const BACKGROUND_SYNC: u64 = 100 * MILLISECOND;
 /// Bytes of the next journal file made ready with each group.
 const PREPARE_BYTES: u64 = 16 << 10;
 
@@ -108,10 +110,11 @@ impl World {
         let room = frames == 0 || store.journal_has_room(bytes as u64, frames);
         if count > 0 && room {
             let group: Vec<(WriteId, ReplicaWrite)> = disk.writes.drain(..count).collect();
-            if self.options.broken == Broken::ToldTooEarly {
+            let mut delay = self.sync_time(node);
+            if self.options.broken == Broken::SyncLater {
                 process.inbox.push_back(Inbound::Persisted(last_ids(&group)));
+                delay += BACKGROUND_SYNC;
             }
-            let delay = self.sync_time(node);
             self.next_step(node, &mut process.disk, DiskStep::Commit(group), delay);
             return Ok(());
         }

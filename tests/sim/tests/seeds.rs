@@ -1,0 +1,65 @@
+//! Seeds that must pass: short by default, in their full number with `DLOG_TEST_FULL=1`.
+
+use dlog_sim::many::Seeds;
+use dlog_sim::report::Counts;
+use dlog_sim::{Broken, Report, Shape};
+
+fn full() -> bool {
+    std::env::var_os("DLOG_TEST_FULL").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// Runs seeds and gives back what happened in all of them.
+fn run_all(shape: Shape, short: u64, long: u64) -> Vec<Report> {
+    let count = if full() { long } else { short };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let seeds = Seeds { first: 1, count, shape: Some(shape), broken: Broken::No, threads };
+    let mut reports = Vec::new();
+    seeds.run(|report| {
+        if report.failure.is_some() {
+            let again = format!("cargo run -p dlog-sim -- --seed {} --shape {}", report.seed, shape.name());
+            eprintln!("{}\n{report}\nreproduce: {again}", seeds.options(report.seed));
+        }
+        reports.push(report);
+        true
+    });
+    let failed: Vec<u64> = reports.iter().filter(|report| report.failure.is_some()).map(|report| report.seed).collect();
+    assert!(failed.is_empty(), "{} of {count} seeds failed: {failed:?}", failed.len());
+    assert_eq!(reports.len() as u64, count);
+    reports
+}
+
+fn sum(reports: &[Report], of: impl Fn(&Counts) -> u64) -> u64 {
+    reports.iter().map(|report| of(&report.counts)).sum()
+}
+
+#[test]
+fn anything_may_break_and_nothing_acked_is_lost() {
+    let reports = run_all(Shape::Mixed, 60, 1_000);
+    // A run in which nothing happens proves nothing.
+    let happened: [(&str, u64); 11] = [
+        ("acks", sum(&reports, |c| c.acked)),
+        ("retries that were found", sum(&reports, |c| c.duplicates)),
+        ("deaths", sum(&reports, |c| c.deaths)),
+        ("power losses", sum(&reports, |c| c.power_losses)),
+        ("orderly stops", sum(&reports, |c| c.graceful_stops)),
+        ("partitions", sum(&reports, |c| c.partitions)),
+        ("checkpoints", sum(&reports, |c| c.checkpoints)),
+        ("cuts", sum(&reports, |c| c.cuts)),
+        ("catch-up reads", sum(&reports, |c| c.catch_up_reads)),
+        ("ends told", sum(&reports, |c| c.ends_told)),
+        ("batches read", sum(&reports, |c| c.batches_read)),
+    ];
+    println!("{} mixed seeds: {happened:?}", reports.len());
+    for (what, count) in happened {
+        assert!(count >= 10, "only {count} {what} in {} seeds", reports.len());
+    }
+}
+
+#[test]
+fn power_loss_of_all_three_loses_nothing_acked() {
+    let reports = run_all(Shape::PowerLoss, 100, 1_000);
+    let (losses, acked) = (sum(&reports, |c| c.all_power_losses), sum(&reports, |c| c.acked));
+    println!("{} power-loss seeds: all three lost power {losses} times, {acked} batches acked", reports.len());
+    assert!(losses >= 2 * reports.len() as u64, "only {losses} power losses of all three");
+    assert!(acked >= 50 * reports.len() as u64, "only {acked} acks");
+}
