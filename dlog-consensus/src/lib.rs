@@ -18,8 +18,8 @@
 //! is also written out here.
 //!
 //! *Before the sync.* A leader's messages may leave before its own sync only if no hard state waits for the disk: then term and vote
-//! are durable, and no later life of it can lead the same term with other entries. Everything else waits for every write before
-//! it (`ready.rs`).
+//! are durable, and no later life of it can lead the same term with other entries. So may a follower's answer to a heartbeat,
+//! which promises nothing about the log. Everything else waits for every write before it (`ready.rs`).
 //!
 //! *Elections.* Pre-vote and check-quorum; timeouts drawn from the replica's own seeded generator; a replica that waits for its disk
 //! doesn't campaign. On loss of leadership every waiting request fails with `not_leader`, outcome unknown.

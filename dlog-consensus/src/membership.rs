@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use dlog_core::{ReplicaId, limits};
 use prost::Message as _;
-use raft::eraftpb::ConfState;
+use raft_proto::eraftpb::ConfState;
 use std::collections::BTreeSet;
 
 /// Members of one list: voters as the limit says, learners up to one for each node (group 0).

@@ -6,7 +6,7 @@
 use crate::error::Refusal;
 use bytes::Bytes;
 use dlog_core::{Frame, FrameKind, LogId, LogIndex, ReplicaId, Term, limits};
-use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+use raft_proto::eraftpb::{Entry, EntryType, Message, MessageType};
 
 /// Terms and indexes above this are refused: no honest replica gets there, and arithmetic on them can't overflow.
 pub const NUMBER_MAX: u64 = 1 << 60;

@@ -8,7 +8,7 @@ use crate::membership::Membership;
 use crate::message::entry_of_frame;
 use crate::output::FetchId;
 use dlog_core::{Frame, LogIndex, ReplicaId, Term};
-use raft::eraftpb::{Entry, HardState, Snapshot};
+use raft_proto::eraftpb::{Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use dlog_core::batch::BatchHeader;
 use dlog_core::write::{Create, LogPoint, ReplicaWrite, RestoredReplica, WriteOp};
 use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, ReplicaId, Term};
-use raft::eraftpb::{Entry, HardState, Message};
+use raft_proto::eraftpb::{Entry, HardState, Message};
 use raft::{Raft, RawNode, StateRole};
 use std::collections::VecDeque;
 

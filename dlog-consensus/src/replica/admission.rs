@@ -12,7 +12,7 @@ use bytes::Bytes;
 use dlog_core::batch::{self, BatchHeader, ProducerSequence};
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_core::{FrameKind, LogId, LogIndex, MonotonicTime, Offset, RequestId, Term, limits};
-use raft::eraftpb::{Entry, Message, MessageType};
+use raft_proto::eraftpb::{Entry, Message, MessageType};
 
 /// Bytes of entries that one step appends, beyond its first batch: they become one write, which must fit into one group of the
 /// journal.

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
-/// Requests in flight, and about as much again for what a record passes through: queues between threads, unsent messages,
-/// the tail cache, open groups. Well below what ten seconds of input at full speed would fill.
-const RESIDENT_MAX: u64 = 3 * NODE_IN_FLIGHT_BYTES_MAX as u64;
+/// All requests in flight, and as much as queues between threads, the tail cache, open groups and the state store take
+/// beside them; ten seconds of input at full speed would fill it.
+const RESIDENT_MAX: u64 = NODE_IN_FLIGHT_BYTES_MAX as u64 + 128 * MIB;
 /// State store, checkpoints, identity.
 const REST_MAX: u64 = 128 * MIB;
 /// What indexes and producer files may cost beside the data, and the metadata group's own log.

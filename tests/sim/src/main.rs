@@ -1,6 +1,6 @@
 //! `dlog-sim`: plays seeds of the simulator, and says with its exit code how that went.
 
-use dlog_sim::many::Seeds;
+use dlog_sim::many::{Seeds, cores};
 use dlog_sim::{Broken, Report, Shape, run};
 use std::process::ExitCode;
 
@@ -41,8 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let seeds = Seeds { first: 1, count: 1, shape: None, broken: Broken::No, threads };
+    let seeds = Seeds { first: 1, count: 1, shape: None, broken: Broken::No, threads: cores() };
     let mut parsed = Arguments { seeds, trace: false };
     let mut arguments = arguments;
     while let Some(name) = arguments.next() {

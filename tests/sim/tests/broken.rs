@@ -1,12 +1,11 @@
 //! Builds that do it wrong are found: without these, passing seeds would prove nothing.
 
-use dlog_sim::many::Seeds;
+use dlog_sim::many::{Seeds, cores};
 use dlog_sim::{Broken, Kind, Report, Shape};
 
 /// The failures of the first seeds of a broken variant, stopping at the `enough`-th.
 fn failures(broken: Broken, shape: Shape, count: u64, enough: usize) -> Vec<Report> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let seeds = Seeds { first: 1, count, shape: Some(shape), broken, threads };
+    let seeds = Seeds { first: 1, count, shape: Some(shape), broken, threads: cores() };
     let mut failed = Vec::new();
     seeds.run(|report| {
         if report.failure.is_some() {

@@ -1,6 +1,6 @@
 //! Seeds that must pass: short by default, in their full number with `DLOG_TEST_FULL=1`.
 
-use dlog_sim::many::Seeds;
+use dlog_sim::many::{Seeds, cores};
 use dlog_sim::report::Counts;
 use dlog_sim::{Broken, Report, Shape};
 
@@ -11,8 +11,7 @@ fn full() -> bool {
 /// Runs seeds and gives back what happened in all of them.
 fn run_all(shape: Shape, short: u64, long: u64) -> Vec<Report> {
     let count = if full() { long } else { short };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let seeds = Seeds { first: 1, count, shape: Some(shape), broken: Broken::No, threads };
+    let seeds = Seeds { first: 1, count, shape: Some(shape), broken: Broken::No, threads: cores() };
     let mut reports = Vec::new();
     seeds.run(|report| {
         if report.failure.is_some() {
