@@ -44,7 +44,7 @@ pub struct ServeArgs {
     #[arg(long, env = "DLOG_CLUSTER_NAME", value_name = "NAME")]
     pub cluster_name: Option<String>,
     /// Shards of a new data directory [default: one for every four cores, at least one]
-    #[arg(long, env = "DLOG_SHARDS", value_name = "N")]
+    #[arg(long, env = "DLOG_SHARDS", value_name = "N", value_parser = parse_shards)]
     pub shards: Option<u16>,
     /// A TOML file with these settings
     #[arg(long, env = "DLOG_CONFIG", value_name = "FILE")]
@@ -216,6 +216,12 @@ impl NodeConfig {
     pub fn beyond_loopback(&self) -> bool {
         !self.listen.ip().is_loopback()
     }
+}
+
+/// A number of shards, or what is allowed.
+fn parse_shards(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| (1..=SHARDS_MAX).contains(number));
+    number.ok_or_else(|| format!("it must be a number from 1 to {SHARDS_MAX}"))
 }
 
 fn default_shards() -> u16 {

@@ -152,6 +152,9 @@ impl ConsensusThread {
             }
             self.execute();
         }
+        // One last tick notes every commit index that no write has carried yet.
+        self.host.tick_all(self.clock.now(), &mut self.outputs);
+        self.execute();
         let _ = self.exits.disk.send(DiskMessage::Stop(self.host.producer_tables()));
     }
 
