@@ -8,8 +8,8 @@ use crate::membership::Membership;
 use crate::message::entry_of_frame;
 use crate::output::FetchId;
 use dlog_core::{Frame, LogIndex, ReplicaId, Term};
-use raft_proto::eraftpb::{Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
+use raft_proto::eraftpb::{Entry, HardState, Snapshot};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -23,8 +23,8 @@ use bytes::Bytes;
 use dlog_core::batch::BatchHeader;
 use dlog_core::write::{Create, LogPoint, ReplicaWrite, RestoredReplica, WriteOp};
 use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, ReplicaId, Term};
-use raft_proto::eraftpb::{Entry, HardState, Message};
 use raft::{Raft, RawNode, StateRole};
+use raft_proto::eraftpb::{Entry, HardState, Message};
 use std::collections::VecDeque;
 
 /// Messages that wait for one write at most; more are dropped, as the network may do. Bounds what a stuck disk costs.
