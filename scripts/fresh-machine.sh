@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 suite=${SUITE:-bookworm}
-mirror=${MIRROR:-http://deb.debian.org/debian}
+mirror=${MIRROR:-} # empty: debootstrap's own
 user=root
 if [ "${1:-}" = --user ]; then
     user=newcomer
@@ -43,7 +43,7 @@ trap '[ -n "${KEEP:-}" ] && say "kept: $root" || rm -rf "$top"' EXIT
 say "making a bare Debian $suite (some minutes)"
 packages=make,ca-certificates
 [ "$user" = root ] || packages=$packages,sudo
-debootstrap --variant=minbase --include=$packages "$suite" "$root" "$mirror" >"$top/debootstrap.log" 2>&1 || {
+debootstrap --variant=minbase --include=$packages "$suite" "$root" ${mirror:+"$mirror"} >"$top/debootstrap.log" 2>&1 || {
     tail -n 20 "$top/debootstrap.log" >&2
     die "debootstrap failed"
 }
