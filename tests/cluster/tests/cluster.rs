@@ -9,6 +9,7 @@ mod misuse;
 mod misuse_start;
 mod misuse_wire;
 mod seed;
+mod segments;
 mod shards;
 mod stopped_minority;
 mod sync_before_ack;
