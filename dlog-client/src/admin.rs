@@ -70,6 +70,7 @@ impl Admin {
             config: topic.config,
             if_not_exists: topic.if_not_exists,
             dry_run: topic.dry_run,
+            ..v1::CreateTopicRequest::default()
         };
         ask!(self, "making the topic", retry, admin_client.create_topic(request))
     }
@@ -82,7 +83,8 @@ impl Admin {
         let name = topic_name(name)?;
         let deadline = self.client.deadline();
         let topic = self.client.refresh(&name, false, Instant::now(), deadline).await?;
-        let request = v1::DeleteTopicRequest { topic: Some((&TopicRef::Id(topic.id)).into()), dry_run };
+        let topic_id = Some((&TopicRef::Id(topic.id)).into());
+        let request = v1::DeleteTopicRequest { topic: topic_id, dry_run, ..v1::DeleteTopicRequest::default() };
         let tries = AtomicU32::new(0);
         let call = |connection: Connection, within: Duration| {
             tries.fetch_add(1, Ordering::Relaxed);

@@ -150,6 +150,7 @@ impl Client {
             local,
             at_timestamp_ms: query.at.map(|at| at.0),
             last_records: query.last_records,
+            linearizable: false,
         };
         let request = self.timed_request(request, within);
         let call = |connection: crate::connection::Connection| async move {

@@ -91,12 +91,6 @@ impl ProducerOptions {
         if self.in_flight_bytes < self.batch_bytes || self.in_flight_bytes > u32::MAX as usize {
             return refuse(format!("in-flight bytes are {}, one batch to 4 GiB are allowed", self.in_flight_bytes));
         }
-        if !self.codec.is_supported() {
-            return refuse(format!(
-                "compression {} is not supported by this version; use none, lz4 or zstd",
-                self.codec
-            ));
-        }
         Ok(())
     }
 }

@@ -151,9 +151,9 @@ pub enum Refusal {
     /// Too much waits here already.
     #[error("too many bytes wait for the disk")]
     Overloaded,
-    /// Snapshots aren't taken by this version.
-    #[error("snapshots are not supported")]
-    Snapshot,
+    /// A snapshot that can't be installed.
+    #[error("the snapshot can't be installed: {0}")]
+    Snapshot(String),
     /// The replica is being stopped.
     #[error("the replica is stopping")]
     Stopping,

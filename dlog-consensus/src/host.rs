@@ -123,14 +123,15 @@ impl Host {
         }
     }
 
-    /// The producer table of every replica of a data partition, and the entry it is as of.
+    /// The producer table of every replica of a data partition, and the entry it is as of. Left out are those that are just
+    /// installing a snapshot: storage has its table already, or keeps the one from before.
     pub fn producer_tables(&self) -> Vec<(ReplicaId, LogIndex, Bytes)> {
         let data = self.replicas.values().filter(|replica| replica.log() != LogId::GROUP_ZERO);
         let table = |replica: &Replica| {
-            let (index, bytes) = replica.producer_table();
-            (replica.id(), index, bytes)
+            let (index, bytes) = replica.producer_table()?;
+            Some((replica.id(), index, bytes))
         };
-        data.map(table).collect()
+        data.filter_map(table).collect()
     }
 
     /// Those that lead and could hand leadership over: a lone voter can't.

@@ -3,6 +3,7 @@
 use crate::message::PeerMessage;
 use crate::output::{FetchId, WriteId};
 use bytes::Bytes;
+use dlog_core::write::LogPoint;
 use dlog_core::{Frame, LogIndex, Offset, ReplicaId, RequestId, TimestampMs};
 
 /// One event. The shell hands events in one at a time, in the order in which they happened for this replica.
@@ -49,6 +50,20 @@ pub enum Input {
         /// Names the reply.
         request: RequestId,
     },
+    /// Records below `to` need no longer be readable: the leader has all replicas agree on it. At most the high watermark. The
+    /// answer ([`crate::Reply::LogStart`]) comes at once if the log starts there already.
+    MoveLogStart {
+        /// Names the reply.
+        request: RequestId,
+        /// The new log start.
+        to: Offset,
+    },
+    /// Storage keeps no frame up to and with `start` any more: segments below the log start were dropped. A peer that needs such
+    /// frames gets a snapshot. Never said of group 0.
+    LocalStart {
+        /// What stands before the first frame kept.
+        start: LogPoint,
+    },
     /// Hand leadership over. Ignored unless this replica leads.
     TransferLeadership {
         /// To whom; `None`: to the most caught-up voter.
@@ -66,7 +81,8 @@ pub enum Input {
         /// The last applied index.
         index: LogIndex,
     },
-    /// Asks for the producer table as of the last applied entry: [`crate::Output::Producers`].
+    /// Asks for the producer table as of the last applied entry: [`crate::Output::Producers`], at once unless a snapshot is being
+    /// installed.
     TakeProducers,
     /// Finish what is in flight, hand leadership over, then say [`crate::Output::Stopped`]. New proposals are rejected.
     Shutdown,

@@ -30,6 +30,10 @@
 //! *Exactly once.* The producer table follows from the committed log; the leader lays its in-flight batches over it. A duplicate
 //! waits for the original's ack and returns its offsets.
 //!
+//! *Retention.* The leader appends an entry that moves the log start; whoever applies it writes that out and reads no lower. What
+//! storage then drops is gone from the view ([`Input::LocalStart`]); a peer that needs it gets a snapshot without records
+//! (`snapshot.rs`): where the log goes on, and what it had added up to. Producers are forgotten by entries too.
+//!
 //! *Start.* Storage gives a `RestoredReplica`; a [`ReplicaLoader`] says which frames it must see, replays them, and checks everything
 //! on which the raft crate would panic.
 //!
@@ -41,13 +45,13 @@
 //!
 //! # Caveats
 //!
-//! * Membership is fixed: frames of the kinds configuration, log start and producer expiry are refused at the door and at load. The
-//!   types leave room for them.
-//! * No snapshots: a log is kept from index 1. A peer that needs entries which are not kept gets nothing, and the status counts it.
+//! * Membership is fixed: frames of the kind configuration are refused at the door and at load. The types leave room for them.
+//! * Group 0 keeps its whole log: no snapshot is made of a log with a state machine.
 //! * Commit indexes are broadcast at once: one record costs eight messages among three replicas, not four.
 //! * A forged message from an authenticated member can still lie: raft trusts its members. It can't panic the machine, open a gap
 //!   or replace committed frames.
-//! * The producer table is bounded; which producer is forgotten follows from the log, not from a replicated expiry.
+//! * A full producer table forgets whoever was silent longest, however short that is; a producer that then repeats its very first
+//!   batch is taken for a new one.
 //! * An ack of `acks=all` counts as in sync who was heard within an election timeout; a replica that fell silent just now delays it
 //!   until then.
 //! * Group 0's commands are handed to the apply thread as they commit; what queues there is not bounded here.
@@ -63,19 +67,21 @@ pub mod membership;
 pub mod message;
 pub mod options;
 pub mod output;
+mod payload;
 mod producers;
 mod proposal;
 mod raft_storage;
 mod ready;
 mod replica;
 pub mod replica_loader;
+pub mod snapshot;
 pub mod status;
 
 pub use error::{LoadError, Refusal};
 pub use host::{Host, HostOutputs};
 pub use input::{Acks, FetchError, Input, Proposal};
 pub use membership::{Membership, MembershipError, decode_membership, encode_membership};
-pub use message::{MessageKind, NUMBER_MAX, PeerMessage, WireEntry};
+pub use message::{MessageKind, NUMBER_MAX, PeerMessage, WireEntry, WireSnapshot};
 pub use options::ReplicaOptions;
 pub use output::{Appended, FetchId, Output, Progress, Reply, Role, RoleChange, WriteId};
 pub use replica::Replica;

@@ -6,7 +6,7 @@
 //! above the applied index, so both are always here.
 
 use dlog_core::write::{LogPoint, RestoredReplica, TermStart};
-use dlog_core::{Frame, LogId, LogIndex, Offset, Term};
+use dlog_core::{Frame, LogIndex, Offset, Term};
 use std::collections::VecDeque;
 
 /// The view of one replica's log.
@@ -15,7 +15,6 @@ use std::collections::VecDeque;
 /// min(applied, written) is pinned; term starts rise strictly in term and index and lie in the log.
 #[derive(Debug)]
 pub(crate) struct LogView {
-    log: LogId,
     local_start: LogPoint,
     last: LogPoint,
     term_starts: Vec<TermStart>,
@@ -30,7 +29,6 @@ impl LogView {
     /// [`LogView::pin_restored`] before anything else.
     pub(crate) fn new(restored: &RestoredReplica, applied: LogIndex) -> LogView {
         LogView {
-            log: restored.log,
             local_start: restored.local_start,
             last: restored.last,
             term_starts: restored.term_starts.clone(),
@@ -39,10 +37,6 @@ impl LogView {
             applied,
             written: restored.last,
         }
-    }
-
-    pub(crate) fn log(&self) -> LogId {
-        self.log
     }
 
     pub(crate) fn local_start(&self) -> LogPoint {
@@ -139,6 +133,29 @@ impl LogView {
         }
     }
 
+    /// The log is empty and goes on after `at`, which lies above everything applied. What is before it counts as applied and
+    /// written: it is nobody's business here any more.
+    pub(crate) fn reset(&mut self, at: LogPoint) {
+        assert!(at.index > self.applied, "reset to {}, applied {}", at.index, self.applied);
+        (self.local_start, self.last, self.written) = (at, at, at);
+        self.applied = at.index;
+        self.term_starts.clear();
+        self.pinned.clear();
+        self.pinned_bytes = 0;
+    }
+
+    /// Frames up to and with `start`, all of them applied and written, are no longer kept. A place before the local start says
+    /// nothing new.
+    pub(crate) fn clip(&mut self, start: LogPoint) {
+        if start.index <= self.local_start.index {
+            return;
+        }
+        assert!(start.index <= self.applied.min(self.written.index), "frames up to {} are still needed", start.index);
+        assert_eq!(self.term(start.index), Some(start.term), "the log begins at a place of its own");
+        self.local_start = start;
+        self.term_starts.retain(|term| term.index > start.index);
+    }
+
     /// Entries up to and with `index` are applied.
     pub(crate) fn set_applied(&mut self, index: LogIndex) {
         assert!(index >= self.applied && index <= self.last.index, "applied {} then {index}", self.applied);
@@ -192,7 +209,7 @@ impl LogView {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use dlog_core::{FrameKind, NodeId, ReplicaId};
+    use dlog_core::{FrameKind, LogId, NodeId, ReplicaId};
 
     fn empty() -> LogView {
         let restored = RestoredReplica {
@@ -217,7 +234,7 @@ mod tests {
         let last = view.last();
         let kind = if count == 0 { FrameKind::NoOp } else { FrameKind::Records };
         let frame = Frame::new(
-            view.log(),
+            LogId(3),
             kind,
             Term(term),
             last.index.next(),
@@ -258,6 +275,49 @@ mod tests {
         view.assert_invariants();
         assert_eq!((view.pinned_start(), view.pinned_bytes()), (LogIndex(5), 0));
         assert_eq!(view.written().next_offset, Offset(4));
+    }
+
+    #[test]
+    fn a_clipped_log_still_knows_the_term_before_its_first_frame() {
+        let mut view = empty();
+        let mut points = vec![view.last()];
+        for term in [1, 1, 3, 3, 7] {
+            push(&mut view, term, 2);
+            points.push(view.last());
+        }
+        view.set_written(LogIndex(5));
+        view.set_applied(LogIndex(3));
+        view.clip(points[3]);
+        view.assert_invariants();
+        assert_eq!(view.local_start(), points[3]);
+        let terms: Vec<Option<Term>> = (2..=6).map(|index| view.term(LogIndex(index))).collect();
+        assert_eq!(terms, [None, Some(3), Some(3), Some(7), None].map(|t| t.map(Term)));
+        view.clip(points[2]);
+        assert_eq!(view.local_start(), points[3]);
+        view.set_applied(LogIndex(5));
+        view.clip(points[5]);
+        view.assert_invariants();
+        assert_eq!((view.term(LogIndex(5)), view.last()), (Some(Term(7)), points[5]));
+        push(&mut view, 7, 1);
+        assert_eq!(view.term(LogIndex(6)), Some(Term(7)));
+    }
+
+    #[test]
+    fn a_reset_log_goes_on_behind_its_point() {
+        let mut view = empty();
+        push(&mut view, 1, 3);
+        push(&mut view, 1, 3);
+        let at = LogPoint { index: LogIndex(9), term: Term(4), next_offset: Offset(40), crc: 77 };
+        view.reset(at);
+        view.assert_invariants();
+        assert_eq!((view.local_start(), view.last(), view.applied()), (at, at, LogIndex(9)));
+        assert_eq!((view.term(LogIndex(1)), view.term(LogIndex(9))), (None, Some(Term(4))));
+        view.set_written(LogIndex(2));
+        push(&mut view, 4, 2);
+        push(&mut view, 5, 2);
+        view.cut(LogIndex(11));
+        view.assert_invariants();
+        assert_eq!(view.offset_after(LogIndex(9)), Some(Offset(40)));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub enum MessageKind {
     ReadIndex = 10,
     /// The leader's answer.
     ReadIndexResponse = 11,
-    /// Reserved: refused by this version.
+    /// Go on from here: the entries before are no longer kept.
     Snapshot = 12,
 }
 
@@ -96,12 +96,13 @@ impl MessageKind {
             MessageType::MsgTimeoutNow => MessageKind::TimeoutNow,
             MessageType::MsgReadIndex => MessageKind::ReadIndex,
             MessageType::MsgReadIndexResp => MessageKind::ReadIndexResponse,
+            MessageType::MsgSnapshot => MessageKind::Snapshot,
             _ => return None,
         })
     }
 
-    const fn to_raft(self) -> Option<MessageType> {
-        Some(match self {
+    const fn to_raft(self) -> MessageType {
+        match self {
             MessageKind::Append => MessageType::MsgAppend,
             MessageKind::AppendResponse => MessageType::MsgAppendResponse,
             MessageKind::RequestVote => MessageType::MsgRequestVote,
@@ -113,8 +114,8 @@ impl MessageKind {
             MessageKind::TimeoutNow => MessageType::MsgTimeoutNow,
             MessageKind::ReadIndex => MessageType::MsgReadIndex,
             MessageKind::ReadIndexResponse => MessageType::MsgReadIndexResp,
-            MessageKind::Snapshot => return None,
-        })
+            MessageKind::Snapshot => MessageType::MsgSnapshot,
+        }
     }
 }
 
@@ -149,6 +150,28 @@ pub struct PeerMessage {
     pub context: Bytes,
     /// The sender's priority in an election (votes only).
     pub priority: i64,
+    /// Just with [`MessageKind::Snapshot`].
+    pub snapshot: Option<WireSnapshot>,
+}
+
+/// A snapshot on the wire: where to go on, and the state to go on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireSnapshot {
+    /// The index before the first entry that follows.
+    pub index: LogIndex,
+    /// Its term.
+    pub term: Term,
+    /// The encoded membership.
+    pub membership: Bytes,
+    /// Everything else, in an encoding of this crate.
+    pub data: Bytes,
+}
+
+impl WireSnapshot {
+    /// Bytes of what it holds.
+    pub fn bytes(&self) -> usize {
+        self.membership.len() + self.data.len()
+    }
 }
 
 /// An entry on the wire: a frame without what the receiver computes itself (offset, record count, CRCs).
@@ -171,6 +194,7 @@ impl PeerMessage {
         const ENTRY_BYTES: usize = 32;
         MESSAGE_BYTES
             + self.context.len()
+            + self.snapshot.as_ref().map_or(0, WireSnapshot::bytes)
             + self.entries.iter().map(|entry| ENTRY_BYTES + entry.payload.len()).sum::<usize>()
     }
 
@@ -182,8 +206,11 @@ impl PeerMessage {
         if self.from.node().0 == 0 || self.from == self.to {
             return Err(Refusal::Sender(self.from));
         }
-        if self.kind == MessageKind::Snapshot {
-            return Err(Refusal::Snapshot);
+        if self.snapshot.is_some() != (self.kind == MessageKind::Snapshot) {
+            return Err(Refusal::Field("snapshot"));
+        }
+        if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.term > self.term) {
+            return Err(Refusal::Field("snapshot"));
         }
         let numbers = [
             ("term", self.term.0),
@@ -249,10 +276,10 @@ impl PeerMessage {
         Ok(())
     }
 
-    /// The raft crate's form. `None` for a kind that it must not see.
-    pub(crate) fn into_raft(self) -> Option<Message> {
+    /// The raft crate's form; of a snapshot its place alone.
+    pub(crate) fn into_raft(self) -> Message {
         let mut message = Message::default();
-        message.set_msg_type(self.kind.to_raft()?);
+        message.set_msg_type(self.kind.to_raft());
         message.from = self.from.0;
         message.to = self.to.0;
         message.term = self.term.0;
@@ -271,10 +298,15 @@ impl PeerMessage {
             let entries: Vec<Entry> = self.entries.into_iter().map(WireEntry::into_raft).collect();
             message.set_entries(entries.into());
         }
-        Some(message)
+        if let Some(snapshot) = self.snapshot {
+            let metadata = message.mut_snapshot().mut_metadata();
+            (metadata.index, metadata.term) = (snapshot.index.0, snapshot.term.0);
+        }
+        message
     }
 
-    /// From what the raft crate wants sent. `None` for what dlog never sends (snapshots, forwarded proposals).
+    /// From what the raft crate wants sent; a snapshot is put in by whoever knows the state. `None` for what dlog never sends
+    /// (forwarded proposals).
     pub(crate) fn from_raft(log: LogId, mut message: Message) -> Option<PeerMessage> {
         let kind = MessageKind::of_raft(message.get_msg_type())?;
         let mut raft_entries: Vec<Entry> = message.take_entries().into();
@@ -300,6 +332,7 @@ impl PeerMessage {
             reject_hint: LogIndex(message.reject_hint),
             context,
             priority: message.priority,
+            snapshot: None,
         })
     }
 }

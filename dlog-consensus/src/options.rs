@@ -35,6 +35,8 @@ pub struct ReplicaOptions {
     pub pinned_bytes_max: usize,
     /// Producers that are remembered. The one that was silent longest (by index) is forgotten first.
     pub producers_max: usize,
+    /// A producer that has appended nothing for so long is forgotten; up to a sixteenth later, and later still after a restart.
+    pub producer_expiry: Duration,
     /// A leader of several voters whose oldest write waits for the disk longer than this hands leadership over.
     pub stuck_disk: Duration,
 }
@@ -50,6 +52,7 @@ impl Default for ReplicaOptions {
             uncommitted_bytes_max: limits::UNCOMMITTED_BYTES_MAX,
             pinned_bytes_max: 2 * limits::UNCOMMITTED_BYTES_MAX,
             producers_max: limits::PRODUCERS_PER_PARTITION_MAX,
+            producer_expiry: Duration::from_secs(24 * 3600),
             stuck_disk: Duration::from_secs(10),
         }
     }
@@ -71,7 +74,11 @@ impl ReplicaOptions {
                 self.pinned_bytes_max >= self.uncommitted_bytes_max,
                 "pinned_bytes_max is less than uncommitted_bytes_max",
             ),
-            (self.producers_max >= 1, "producers_max must be at least 1"),
+            (
+                (1..=limits::PRODUCERS_PER_PARTITION_MAX).contains(&self.producers_max),
+                "producers_max is out of its range",
+            ),
+            (!self.producer_expiry.is_zero(), "producer_expiry must be more than 0"),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, broken)) => Err(broken),

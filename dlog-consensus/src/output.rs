@@ -65,7 +65,7 @@ pub enum Output {
     },
     /// The producer table, for storage to keep.
     Producers {
-        /// The entry that it is as of.
+        /// The entry that it is as of; above the last frame where a snapshot said so.
         index: LogIndex,
         /// The table, encoded.
         bytes: Bytes,
@@ -97,6 +97,9 @@ pub struct Progress {
     pub read_bound: Offset,
     /// The first offset not written here.
     pub log_end: Offset,
+    /// The first readable offset, as all replicas agreed. Never goes back within a life; above the high watermark for a replica
+    /// that catches up behind a snapshot.
+    pub log_start: Offset,
 }
 
 /// A successful answer.
@@ -104,12 +107,18 @@ pub struct Progress {
 pub enum Reply {
     /// One for each batch of the proposal, in its order.
     Appended(Vec<Appended>),
-    /// The log ended here when the request was made, or later.
+    /// The log ended here when the request was made, or later. From a follower too: it answers once it knows that much to be
+    /// committed; what lies below is readable here once [`Progress::read_bound`] is there.
     ReadIndex {
         /// The offset after `index`: everything acked before the request lies below it.
         high_watermark: Offset,
         /// The commit index it stands for.
         index: LogIndex,
+    },
+    /// The log start is where it was wanted, or beyond: that is committed.
+    LogStart {
+        /// The first readable offset now.
+        log_start: Offset,
     },
     /// The command was committed; its effect is known once `index` is applied.
     Command {

@@ -4,9 +4,14 @@
 //! The *table* follows from the committed entries alone: every replica that applied the same log has the same one. The *overlay*
 //! is a leader's: the table as it will be when its in-flight entries are applied; dropped with leadership.
 //!
-//! The table is bounded: the producer whose last batch is oldest (by index) is forgotten first. A forgotten producer that goes on
-//! is told `unknown_producer_id`; one that retries its very first batch after it was forgotten would be taken for a new one.
+//! Producers are forgotten by entries that name them (`replica/expiry.rs`), and the table is bounded: the producer whose last
+//! batch is oldest (by index) goes first. A forgotten producer that goes on is told `unknown_producer_id`; one that retries its
+//! very first batch after it was forgotten would be taken for a new one.
+//!
+//! With the table goes the log start as of the same entry: the file that holds the table says from where a start replays, so
+//! whatever else follows from older entries must stand beside it.
 
+use crate::payload::Expired;
 use bytes::Bytes;
 use dlog_core::batch::{BatchHeader, ProducerSequence};
 use dlog_core::limits::PRODUCER_WINDOW_BATCHES;
@@ -122,6 +127,7 @@ impl Producer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProducerTable {
     max: usize,
+    log_start: Offset,
     producers: BTreeMap<ProducerId, Producer>,
     by_age: BTreeMap<LogIndex, ProducerId>,
 }
@@ -135,6 +141,8 @@ pub(crate) enum TableError {
     Version(u32),
     #[error("producer {0} is not valid")]
     Producer(i64),
+    #[error("log start {0} is out of range")]
+    LogStart(u64),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -143,6 +151,8 @@ struct TableProto {
     version: u32,
     #[prost(message, repeated, tag = "2")]
     producers: Vec<ProducerProto>,
+    #[prost(uint64, tag = "3")]
+    log_start: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -169,7 +179,33 @@ struct BatchProto {
 
 impl ProducerTable {
     pub(crate) fn new(max: usize) -> ProducerTable {
-        ProducerTable { max, producers: BTreeMap::new(), by_age: BTreeMap::new() }
+        ProducerTable { max, log_start: Offset::ZERO, producers: BTreeMap::new(), by_age: BTreeMap::new() }
+    }
+
+    /// The log start as of the table's entry.
+    pub(crate) fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
+    /// A committed move of the log start.
+    pub(crate) fn move_log_start(&mut self, to: Offset) {
+        self.log_start = self.log_start.max(to);
+    }
+
+    /// Producers whose last batch is at or below `through`, oldest first, at most `most`.
+    pub(crate) fn silent(&self, through: LogIndex, most: usize) -> Vec<Expired> {
+        let old = self.by_age.range(..=through).take(most);
+        old.map(|(last_index, id)| Expired { id: *id, last_index: *last_index }).collect()
+    }
+
+    /// A committed expiry: who has appended nothing since is forgotten.
+    pub(crate) fn expire(&mut self, expired: &[Expired]) {
+        for producer in expired {
+            if self.by_age.get(&producer.last_index) == Some(&producer.id) {
+                self.by_age.remove(&producer.last_index);
+                self.producers.remove(&producer.id);
+            }
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -213,7 +249,8 @@ impl ProducerTable {
             epoch: i32::from(producer.epoch),
             batches: producer.batches.iter().map(batch).collect(),
         });
-        Bytes::from(TableProto { version: TABLE_VERSION, producers: producers.collect() }.encode_to_vec())
+        let log_start = self.log_start.0;
+        Bytes::from(TableProto { version: TABLE_VERSION, producers: producers.collect(), log_start }.encode_to_vec())
     }
 
     /// Reads what [`ProducerTable::encode`] wrote; checks all that the types promise.
@@ -222,7 +259,11 @@ impl ProducerTable {
         if proto.version != TABLE_VERSION {
             return Err(TableError::Version(proto.version));
         }
+        if proto.log_start > Offset::MAX.0 {
+            return Err(TableError::LogStart(proto.log_start));
+        }
         let mut table = ProducerTable::new(max);
+        table.log_start = Offset(proto.log_start);
         for encoded in proto.producers {
             let id = encoded.id;
             let producer = decode_producer(encoded).ok_or(TableError::Producer(id))?;
@@ -272,6 +313,30 @@ impl Producers {
 
     pub(crate) fn table(&self) -> &ProducerTable {
         &self.table
+    }
+
+    /// A snapshot's table takes the place of what was known. Only of a follower.
+    pub(crate) fn install(&mut self, table: ProducerTable) {
+        self.drop_overlay();
+        self.table = table;
+    }
+
+    /// A committed move of the log start.
+    pub(crate) fn move_log_start(&mut self, to: Offset) {
+        self.table.move_log_start(to);
+    }
+
+    /// A committed expiry.
+    pub(crate) fn expire(&mut self, expired: &[Expired]) {
+        self.table.expire(expired);
+    }
+
+    /// Those that a leader may have forgotten: silent since `through`, with nothing in flight.
+    pub(crate) fn silent(&self, through: LogIndex, most: usize) -> Vec<Expired> {
+        let mut silent = self.table.silent(through, most);
+        silent.retain(|producer| !self.overlay.contains_key(&producer.id));
+        silent.sort_unstable_by_key(|producer| producer.id);
+        silent
     }
 
     fn known(&self, id: ProducerId) -> Option<&Producer> {

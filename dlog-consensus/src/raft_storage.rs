@@ -7,10 +7,11 @@ use crate::log_view::LogView;
 use crate::membership::Membership;
 use crate::message::entry_of_frame;
 use crate::output::FetchId;
+use dlog_core::write::LogPoint;
 use dlog_core::{Frame, LogIndex, ReplicaId, Term};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 use raft_proto::eraftpb::{Entry, HardState, Snapshot};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an entry costs on the wire beside its payload, about.
@@ -42,8 +43,6 @@ pub(crate) struct RaftStorage {
     fetches: RefCell<BTreeMap<LogIndex, Fetch>>,
     fetched: Vec<Frame>,
     fetch_count: u64,
-    /// Times that a peer needed entries that aren't kept.
-    snapshots_wanted: Cell<u64>,
 }
 
 impl RaftStorage {
@@ -54,7 +53,6 @@ impl RaftStorage {
             fetches: RefCell::default(),
             fetched: Vec::new(),
             fetch_count: 0,
-            snapshots_wanted: Cell::new(0),
         }
     }
 
@@ -124,8 +122,12 @@ impl RaftStorage {
         self.fetches.get_mut().retain(|_, fetch| fetch.id != Some(id));
     }
 
-    pub(crate) fn snapshots_wanted(&self) -> u64 {
-        self.snapshots_wanted.get()
+    /// Storage keeps nothing up to and with `start` any more. What is being read from there is not waited for: whoever needs it
+    /// gets a snapshot.
+    pub(crate) fn clip(&mut self, start: LogPoint) {
+        self.view.clip(start);
+        let first = self.view.local_start().index.next();
+        self.fetches.get_mut().retain(|from, _| *from >= first);
     }
 
     fn note_fetch(&self, low: u64, high: u64, max_bytes: u64, context: GetEntriesContext) {
@@ -210,14 +212,15 @@ impl Storage for RaftStorage {
         Ok(self.view.last().index.0)
     }
 
-    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
-        self.snapshots_wanted.set(self.snapshots_wanted.get() + 1);
-        tracing::warn!(
-            log = self.view.log().0,
-            peer = to,
-            request_index,
-            "a peer needs entries that are not kept here, and snapshots are not available: replace that replica"
-        );
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Only the place: what goes with it is put in where the message leaves (`replica/snapshots.rs`).
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let start = self.view.local_start();
+        if start.index == LogIndex::ZERO || start.index.0 < request_index {
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        (metadata.index, metadata.term) = (start.index.0, start.term.0);
+        Ok(snapshot)
     }
 }

@@ -7,9 +7,13 @@
 //!   later life of this replica can lead the same term again with other entries;
 //! * a follower's answer to a heartbeat, on the same condition: it promises nothing about the log, and a follower with a busy disk
 //!   must not look dead;
+//! * a follower's question where the log ends, likewise;
 //! * nothing else: a follower's and a candidate's messages wait for every write made before them.
 //!
 //! The crate is told of durable writes in their order (`on_persist_ready`); it counts a leader's own entries only then.
+//!
+//! A snapshot resets the log in one write. Until that is durable, frames from before may still be reported as durable or written
+//! out, so the reset counts as a cut of everything behind its place; and the state that came with it waits as well.
 
 use crate::election::ElectionTimer;
 use crate::error::LoadError;
@@ -19,12 +23,13 @@ use crate::message::{MessageKind, PeerMessage, kind_of};
 use crate::options::ReplicaOptions;
 use crate::output::{FetchId, Output, WriteId};
 use crate::raft_storage::RaftStorage;
+use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use dlog_core::batch::BatchHeader;
 use dlog_core::write::{Create, LogPoint, ReplicaWrite, RestoredReplica, WriteOp};
-use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, ReplicaId, Term};
-use raft::{Raft, RawNode, StateRole};
-use raft_proto::eraftpb::{Entry, HardState, Message};
+use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, Term};
+use raft::{Raft, RawNode, Ready, SnapshotStatus, StateRole};
+use raft_proto::eraftpb::{Entry, HardState};
 use std::collections::VecDeque;
 
 /// Messages that wait for one write at most; more are dropped, as the network may do. Bounds what a stuck disk costs.
@@ -39,6 +44,8 @@ struct Outstanding {
     frames: bool,
     /// Frames from here on were cut by it.
     cut: Option<LogIndex>,
+    /// The log was reset to this snapshot by it.
+    snapshot: Option<Box<Snapshot>>,
     since: MonotonicTime,
     messages: Vec<PeerMessage>,
 }
@@ -50,6 +57,8 @@ pub(crate) struct Drained {
     pub(crate) committed: Vec<Frame>,
     /// Reads that were confirmed: context and index.
     pub(crate) reads: Vec<(Bytes, LogIndex)>,
+    /// Snapshots to be sent, still without what they hold.
+    pub(crate) snapshots: Vec<PeerMessage>,
 }
 
 /// The raft crate's node with its writes and messages.
@@ -70,6 +79,10 @@ pub(crate) struct Driver {
     cuts: usize,
     /// The last `Ready` that is durable; the crate may not have been told of it yet.
     durable: u64,
+    /// The snapshot of the message that is being stepped.
+    offered: Option<Box<Snapshot>>,
+    /// A snapshot whose write is durable, for the crate and the replica to be told of.
+    installed: Option<Box<Snapshot>>,
 }
 
 impl Driver {
@@ -107,6 +120,8 @@ impl Driver {
             hard_states: 0,
             cuts: 0,
             durable: 0,
+            offered: None,
+            installed: None,
         })
     }
 
@@ -147,6 +162,11 @@ impl Driver {
     /// Whether frames wait for the disk.
     pub(crate) fn is_writing_frames(&self) -> bool {
         self.outstanding.iter().any(|write| write.frames)
+    }
+
+    /// Whether the log was reset to a snapshot whose write isn't durable.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.installed.is_some() || self.outstanding.iter().any(|write| write.snapshot.is_some())
     }
 
     /// Since when the oldest write waits.
@@ -193,9 +213,36 @@ impl Driver {
         true
     }
 
+    /// Storage keeps nothing up to and with `start` any more.
+    pub(crate) fn clip(&mut self, start: LogPoint) {
+        self.storage_mut().clip(start);
+    }
+
+    /// What the next message stepped, a snapshot, holds.
+    pub(crate) fn offer(&mut self, snapshot: Snapshot) {
+        self.offered = Some(Box::new(snapshot));
+    }
+
+    /// The snapshot whose write has become durable, once.
+    pub(crate) fn take_installed(&mut self) -> Option<Box<Snapshot>> {
+        // Behind a cut the crate doesn't know of it yet.
+        if self.cuts == 0 { self.installed.take() } else { None }
+    }
+
+    /// A snapshot arrived, or will not.
+    pub(crate) fn report_snapshot(&mut self, peer: ReplicaId, arrived: bool) {
+        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.call(|raw| raw.report_snapshot(peer.0, status));
+    }
+
+    /// The log start that was agreed on. May be said again: it never goes back.
+    pub(crate) fn write_log_start(&mut self, now: MonotonicTime, offset: Offset, out: &mut Vec<Output>) {
+        self.write(now, 0, vec![WriteOp::LogStart(offset)], None, out);
+    }
+
     /// The first write of a new replica. Nothing it says may leave before that is durable.
     pub(crate) fn write_create(&mut self, now: MonotonicTime, create: Create, out: &mut Vec<Output>) {
-        self.write(now, 0, vec![WriteOp::Create(create)], out);
+        self.write(now, 0, vec![WriteOp::Create(create)], None, out);
         if let Some(write) = self.outstanding.back_mut() {
             write.hard_state = true;
             self.hard_states += 1;
@@ -228,6 +275,7 @@ impl Driver {
                 self.hard_states -= usize::from(done.hard_state);
                 self.cuts -= usize::from(done.cut.is_some());
                 released.extend(done.messages);
+                self.installed = done.snapshot.or(self.installed.take());
             }
         }
         // The crate takes a durable entry for the one it has now if index and term are the same. Behind a cut that isn't durable
@@ -235,6 +283,9 @@ impl Driver {
         if self.cuts == 0 {
             let durable = self.durable;
             self.call(|raw| raw.on_persist_ready(durable));
+            if let Some(applied) = self.installed.as_ref().map(|snapshot| snapshot.point.index.0) {
+                self.call(|raw| raw.advance_apply_to(applied));
+            }
         }
         out.extend(released.into_iter().map(|message| Output::Send { message }));
         true
@@ -261,14 +312,15 @@ impl Driver {
         } else {
             self.storage_mut().drop_fetches();
         }
+        self.offered = None;
         drained
     }
 
     fn drain_one(&mut self, now: MonotonicTime, drained: &mut Drained, out: &mut Vec<Output>) {
         let mut ready = self.raw.ready();
         let number = ready.number();
-        assert!(ready.snapshot().is_empty(), "snapshots are refused at the door");
         let mut ops = Vec::new();
+        let snapshot = self.reset(&ready, &mut ops);
         self.append(ready.take_entries(), &mut ops);
         let hard_state = ready.hs().map_or(self.hard_state, |state| (state.term, state.vote));
         if hard_state != self.hard_state {
@@ -285,14 +337,33 @@ impl Driver {
         // The frames stand in the view by now: the crate looks there as soon as it is told that it needn't keep them.
         self.raw.advance_append_async(ready);
         if !ops.is_empty() {
-            self.write(now, number, ops, out);
+            self.write(now, number, ops, snapshot, out);
         } else if let Some(newest) = self.outstanding.back_mut() {
             newest.ready = number;
         } else {
             self.call(|raw| raw.on_persist_ready(number));
         }
+        let of_raft = |message| PeerMessage::from_raft(self.log, message);
+        let messages: Vec<PeerMessage> = messages.into_iter().filter_map(of_raft).collect();
+        let is_snapshot = |message: &PeerMessage| message.kind == MessageKind::Snapshot;
+        let (snapshots, messages) = messages.into_iter().partition(is_snapshot);
+        drained.snapshots.extend::<Vec<_>>(snapshots);
         self.send(leads, messages, out);
         self.apply(&committed, drained);
+    }
+
+    /// The log as a snapshot has it: empty, behind its place.
+    fn reset(&mut self, ready: &Ready, ops: &mut Vec<WriteOp>) -> Option<Box<Snapshot>> {
+        if ready.snapshot().is_empty() {
+            return None;
+        }
+        let snapshot = self.offered.take().expect("the crate holds a snapshot only between its step and its drain");
+        assert_eq!(ready.snapshot().get_metadata().index, snapshot.point.index.0, "the snapshot that was stepped");
+        let storage = self.storage_mut();
+        storage.view.reset(snapshot.point);
+        storage.drop_fetches();
+        ops.extend(snapshot.ops());
+        Some(snapshot)
     }
 
     fn apply(&mut self, committed: &[Entry], drained: &mut Drained) {
@@ -331,13 +402,21 @@ impl Driver {
         (WriteId(self.last_write), ReplicaWrite { replica: self.replica, log: self.log, commit, ops })
     }
 
-    fn write(&mut self, now: MonotonicTime, ready: u64, ops: Vec<WriteOp>, out: &mut Vec<Output>) {
+    fn write(
+        &mut self,
+        now: MonotonicTime,
+        ready: u64,
+        ops: Vec<WriteOp>,
+        snapshot: Option<Box<Snapshot>>,
+        out: &mut Vec<Output>,
+    ) {
         let hard_state = ops.iter().any(|op| matches!(op, WriteOp::HardState { .. }));
         let cut = ops.iter().find_map(|op| match op {
             WriteOp::Cut { from } => Some(*from),
+            WriteOp::Reset(at) => Some(at.index.next()),
             _ => None,
         });
-        let frames = ops.iter().any(|op| matches!(op, WriteOp::Append(_)));
+        let frames = ops.iter().any(|op| matches!(op, WriteOp::Append(_) | WriteOp::Reset(_)));
         let (id, write) = self.next_write(ops);
         self.hard_states += usize::from(hard_state);
         self.cuts += usize::from(cut.is_some());
@@ -347,17 +426,20 @@ impl Driver {
             hard_state,
             frames,
             cut,
+            snapshot,
             since: now,
             messages: Vec::new(),
         });
         out.push(Output::Write { id, write });
     }
 
-    fn send(&mut self, leads: bool, messages: Vec<Message>, out: &mut Vec<Output>) {
+    /// Sends what may leave at once, and holds the rest back until everything written so far is durable.
+    pub(crate) fn send(&mut self, leads: bool, messages: Vec<PeerMessage>, out: &mut Vec<Output>) {
         let term_is_durable = self.hard_states == 0;
-        let messages = messages.into_iter().filter_map(|message| PeerMessage::from_raft(self.log, message));
         for message in messages {
-            let at_once = term_is_durable && (leads || message.kind == MessageKind::HeartbeatResponse);
+            let kind = message.kind;
+            let promises_nothing = matches!(kind, MessageKind::HeartbeatResponse | MessageKind::ReadIndex);
+            let at_once = term_is_durable && (leads || promises_nothing);
             match self.outstanding.back_mut() {
                 Some(newest) if !at_once => {
                     if newest.messages.len() < HELD_MESSAGES_MAX {

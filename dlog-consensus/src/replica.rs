@@ -5,10 +5,14 @@
 //! seed are arguments; two replicas given the same inputs say the same.
 
 pub(crate) mod admission;
+pub(crate) mod expiry;
 pub(crate) mod guard;
 pub(crate) mod handover;
+pub(crate) mod log_start;
 pub(crate) mod peers;
 pub(crate) mod reads;
+pub(crate) mod snapshots;
+pub(crate) mod telling;
 
 use crate::error::LoadError;
 use crate::input::{FetchError, Input};
@@ -17,19 +21,23 @@ use crate::membership::Membership;
 use crate::message::PeerMessage;
 use crate::options::ReplicaOptions;
 use crate::output::{FetchId, Output, Progress, Role, RoleChange};
+use crate::payload;
 use crate::producers::{ProducerTable, Producers};
 use crate::proposal::{PendingQueue, Reached};
 use crate::ready::{Drained, Driver};
 use crate::replica_loader::ReplicaLoader;
-use crate::status::{PeerStatus, Status};
 use dlog_core::batch::BatchHeader;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
-use dlog_core::write::{Create, RestoredReplica};
-use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, ReplicaId, RequestId, Term};
+use dlog_core::write::{Create, LogPoint, RestoredReplica};
+use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, Term};
+use expiry::Expiry;
 use handover::{Handover, Stopping};
+use log_start::LogStartMove;
 use peers::Peers;
 use raft::StateRole;
 use reads::Reads;
+use snapshots::Sending;
+use telling::refuse_halted;
 
 /// What a loader has put together.
 pub(crate) struct Parts {
@@ -38,6 +46,8 @@ pub(crate) struct Parts {
     pub(crate) view: LogView,
     pub(crate) table: ProducerTable,
     pub(crate) commit: LogIndex,
+    /// Entries up to here change neither membership nor producers.
+    pub(crate) as_of: LogIndex,
     pub(crate) state_applied: LogIndex,
     pub(crate) commands: Vec<Frame>,
 }
@@ -52,8 +62,22 @@ pub struct Replica {
     options: ReplicaOptions,
     membership: Membership,
     membership_index: LogIndex,
+    /// C of the last snapshot that was installed: entries up to it change neither membership nor producers.
+    as_of: LogIndex,
+    /// The first readable offset.
+    log_start: Offset,
+    /// The log start must be written again: storage may not have it.
+    log_start_unsaid: bool,
+    moving: Option<LogStartMove>,
+    /// Where the log begins in storage, if the view's start has yet to follow.
+    dropped: Option<LogPoint>,
     driver: Driver,
     producers: Producers,
+    expiry: Expiry,
+    /// Snapshots that are on their way.
+    sending: Sending,
+    /// The producer table was asked for while a snapshot was being installed.
+    producers_wanted: bool,
     pending: PendingQueue,
     reads: Reads,
     peers: Peers,
@@ -66,6 +90,7 @@ pub struct Replica {
     ticks: u64,
     state_applied: LogIndex,
     failed_fetches: u64,
+    installed_snapshots: u64,
     handover: Option<Handover>,
     stopping: Option<Stopping>,
     halted: bool,
@@ -104,7 +129,7 @@ impl Replica {
             log_start: create.start.next_offset,
             last: create.start,
             term_starts: Vec::new(),
-            producers: None,
+            producers: Some((create.start.index, ProducerTable::new(options.producers_max).encode())),
         };
         let loader = ReplicaLoader::new(restored, LogIndex::ZERO, &options)?;
         let mut created = loader.finish(options, seed)?;
@@ -114,19 +139,27 @@ impl Replica {
 
     /// Of what a loader has put together.
     pub(crate) fn assemble(parts: Parts, options: ReplicaOptions, seed: u64) -> Result<Replica, LoadError> {
-        let Parts { restored, membership, view, table, commit, state_applied, commands } = parts;
+        let Parts { restored, membership, view, table, commit, as_of, state_applied, commands } = parts;
         let mut random = fastrand::Rng::with_seed(seed ^ restored.replica.0.rotate_left(17));
         let driver = Driver::load(&restored, &membership, view, &options, commit, random.u64(..))?;
         let mut replica = Replica {
             log: restored.log,
             replica: restored.replica,
             peers: Peers::new(options.election_ticks, options.heartbeat_ticks),
+            expiry: Expiry::new(options.producer_expiry),
             options,
             membership,
             membership_index: restored.membership_index,
+            as_of,
+            log_start: restored.log_start.max(table.log_start()),
+            log_start_unsaid: table.log_start() > restored.log_start,
+            moving: None,
+            dropped: None,
             standing: RoleChange { term: Term(driver.raft().term), ..RoleChange::default() },
             driver,
             producers: Producers::new(table),
+            sending: Sending::default(),
+            producers_wanted: false,
             pending: PendingQueue::default(),
             reads: Reads::new(restored.replica, random.u64(..)),
             progress: Progress::default(),
@@ -134,6 +167,7 @@ impl Replica {
             ticks: 0,
             state_applied,
             failed_fetches: 0,
+            installed_snapshots: 0,
             handover: None,
             stopping: None,
             halted: false,
@@ -151,6 +185,9 @@ impl Replica {
             refuse_halted(input, out);
             return;
         }
+        if std::mem::take(&mut self.log_start_unsaid) {
+            self.driver.write_log_start(now, self.log_start, out);
+        }
         match input {
             Input::Tick => self.on_tick(now, out),
             Input::Propose(proposal) => self.propose_all(now, vec![proposal], out),
@@ -161,17 +198,23 @@ impl Replica {
                 if !self.driver.on_persisted(write, out) {
                     self.halt(format!("write {} was acknowledged but never made", write.0), out);
                 }
+                self.install_snapshot(out);
             }
             Input::WrittenOut { index, .. } => self.driver.on_written_out(index),
             Input::EntriesRead { fetch, result } => self.on_entries_read(fetch, result),
             Input::ReadIndex { request } => self.on_read_index(request, out),
+            Input::MoveLogStart { request, to } => self.move_log_start(now, request, to, out),
+            Input::LocalStart { start } => self.on_local_start(start, out),
             Input::TransferLeadership { to } => self.begin_handover(to),
             Input::Campaign => self.on_campaign(),
-            Input::Unreachable { peer } => self.driver.call(|raw| raw.report_unreachable(peer.0)),
+            Input::Unreachable { peer } => {
+                self.driver.call(|raw| raw.report_unreachable(peer.0));
+                self.give_up_snapshot(peer);
+            }
             Input::Applied { index } => self.state_applied = self.state_applied.max(index),
             Input::TakeProducers => {
-                let (index, bytes) = self.producer_table();
-                out.push(Output::Producers { index, bytes });
+                self.producers_wanted = true;
+                self.tell_producers(out);
             }
             Input::Shutdown => self.begin_stop(),
         }
@@ -184,7 +227,9 @@ impl Replica {
     fn settle(&mut self, now: MonotonicTime, out: &mut Vec<Output>) {
         let drained = self.driver.drain(now, out);
         self.note_standing(out);
-        self.apply(drained, out);
+        let snapshots = self.apply(now, drained, out);
+        self.send_snapshots(snapshots, out);
+        self.clip();
         if self.driver.is_leader() {
             self.pending.release(self.term(), self.reached(), out);
         }
@@ -195,8 +240,9 @@ impl Replica {
     fn on_tick(&mut self, now: MonotonicTime, out: &mut Vec<Output>) {
         self.ticks += 1;
         self.peers.tick(self.driver.commit());
-        let text = "no majority confirmed the leader in time; `dlog cluster health` says which replicas are missing";
-        self.reads.expire(self.ticks, &ErrorDetail::rejected(ErrorCode::Timeout, Stage::Replication, text), out);
+        self.reads.expire(self.ticks, out);
+        self.ask_again();
+        self.expire_snapshots();
         // A follower's timer stands still while it writes: if it were to win with frames that aren't durable, the crate would
         // panic, and with a stuck disk it could not serve anyway.
         if self.driver.is_leader() || (!self.driver.is_writing() && self.stopping.is_none()) {
@@ -206,17 +252,26 @@ impl Replica {
         if stuck && self.driver.is_leader() {
             self.begin_handover(None);
         }
+        self.expire_producers(now, out);
         self.driver.note_commit(out);
     }
 
     fn on_peer(&mut self, message: PeerMessage, out: &mut Vec<Output>) {
         let from = message.from;
-        if let Err(refusal) = self.check_message(&message) {
-            out.push(Output::Refused { from, refusal });
-            return;
-        }
+        let snapshot = match self.check_message(&message).and_then(|()| self.check_snapshot(&message)) {
+            Ok(snapshot) => snapshot,
+            Err(refusal) => {
+                out.push(Output::Refused { from, refusal });
+                return;
+            }
+        };
+        self.note_snapshot_answer(&message);
         let term = message.term;
-        let Some(message) = message.into_raft() else { return };
+        let mut message = message.into_raft();
+        if let Some(snapshot) = snapshot {
+            message.mut_snapshot().mut_metadata().set_conf_state(snapshot.membership.to_conf_state());
+            self.driver.offer(snapshot);
+        }
         // An error means that the crate had no use for it.
         let _ = self.driver.call(|raw| raw.step(message));
         if self.driver.is_leader() && term == self.term() {
@@ -236,27 +291,6 @@ impl Replica {
             self.failed_fetches += 1;
             self.driver.storage_mut().forget_fetch(fetch);
         }
-    }
-
-    fn on_read_index(&mut self, request: RequestId, out: &mut Vec<Output>) {
-        let refused = if self.reads.is_full() {
-            let text = "too many reads wait for the leader's confirmation; ask again in a moment";
-            Some(ErrorDetail::rejected(ErrorCode::Overloaded, Stage::Replication, text))
-        } else if self.driver.is_leader() && !self.driver.raft().commit_to_current_term() {
-            let text = "the new leader does not know the end of the log yet; ask again in a moment";
-            Some(ErrorDetail::rejected(ErrorCode::NotYetAvailable, Stage::Replication, text))
-        } else if self.leader().is_none() {
-            Some(self.not_leader(false))
-        } else {
-            None
-        };
-        if let Some(error) = refused {
-            out.push(Output::Reply { request, result: Err(error) });
-            return;
-        }
-        let deadline = self.ticks + 2 * u64::from(self.options.election_ticks);
-        let context = self.reads.begin(request, deadline);
-        self.driver.call(|raw| raw.read_index(context));
     }
 
     fn on_campaign(&mut self) {
@@ -288,6 +322,8 @@ impl Replica {
                 self.pending.fail_all(&error, out);
                 self.producers.drop_overlay();
                 self.handover = None;
+                self.moving = None;
+                self.sending.clear();
             }
             self.peers.reset();
             self.driver.storage_mut().drop_fetches();
@@ -300,37 +336,71 @@ impl Replica {
         out.push(Output::Role(standing));
     }
 
-    fn apply(&mut self, drained: Drained, out: &mut Vec<Output>) {
+    /// Applies what is committed and durable here. Gives the snapshots that are to be sent: they hold the state after it.
+    fn apply(&mut self, now: MonotonicTime, drained: Drained, out: &mut Vec<Output>) -> Vec<PeerMessage> {
         let mut commands = Vec::new();
+        let log_start = self.log_start;
         for frame in drained.committed {
             match frame.kind {
-                FrameKind::Records => {
-                    let header =
-                        BatchHeader::decode(&frame.payload).expect("frames are checked before they are appended");
-                    self.producers.apply(&header, frame.index);
-                }
                 FrameKind::Command => commands.push(frame),
                 FrameKind::NoOp => {}
-                kind => {
-                    self.halt(format!("frame {} of kind {kind:?} can't be applied by this version", frame.index), out);
-                    return;
+                _ => {
+                    if let Err(reason) = self.apply_frame(&frame) {
+                        self.halt(format!("frame {} can't be applied: {reason}", frame.index), out);
+                        return Vec::new();
+                    }
                 }
             }
         }
         if !commands.is_empty() {
             out.push(Output::Apply { frames: commands });
         }
+        if self.log_start > log_start {
+            self.driver.write_log_start(now, self.log_start, out);
+        }
         for (context, index) in drained.reads {
             self.reads.confirm(&context, index);
         }
+        drained.snapshots
+    }
+
+    /// One committed frame that changes what this replica knows. Checked before it was appended.
+    fn apply_frame(&mut self, frame: &Frame) -> Result<(), String> {
+        let is_news = frame.index > self.as_of;
+        match frame.kind {
+            FrameKind::Records if is_news => {
+                let header = BatchHeader::decode(&frame.payload).map_err(|error| error.to_string())?;
+                self.producers.apply(&header, frame.index);
+            }
+            FrameKind::LogStart => {
+                let to = payload::decode_log_start(&frame.payload).map_err(|error| error.to_string())?;
+                self.log_start = self.log_start.max(to);
+                if is_news {
+                    self.producers.move_log_start(to);
+                }
+            }
+            FrameKind::ProducerExpiry if is_news => {
+                let expired = payload::decode_expiry(&frame.payload).map_err(|error| error.to_string())?;
+                self.producers.expire(&expired);
+            }
+            FrameKind::Records | FrameKind::ProducerExpiry => {}
+            kind => return Err(format!("this version knows nothing of {kind:?} here")),
+        }
+        Ok(())
     }
 
     fn measure(&self) -> Progress {
         let view = &self.driver.storage().view;
         let commit = self.driver.commit();
         let high_watermark = view.offset_after(commit).expect("every frame above the applied one is pinned");
-        let read_bound = high_watermark.min(view.written().next_offset);
-        Progress { high_watermark, commit, read_bound, log_end: view.last().next_offset }
+        // While the log is being reset, its segments may still show frames of before: nobody may read beyond what was committed
+        // then.
+        let read_bound = match self.driver.is_installing() {
+            true => self.progress.read_bound,
+            false => high_watermark.min(view.written().next_offset),
+        };
+        let (log_end, log_start) = (view.last().next_offset, self.log_start);
+        Progress { high_watermark, commit, read_bound, log_end, log_start }
     }
 
     fn note_progress(&mut self, out: &mut Vec<Output>) {
@@ -381,9 +451,20 @@ impl Replica {
         out.push(Output::Fatal { reason });
     }
 
-    /// The producer table and the entry it is as of. That entry is committed and durable here.
-    pub fn producer_table(&self) -> (LogIndex, bytes::Bytes) {
-        (self.driver.storage().view.applied(), self.producers.table().encode())
+    /// The producer table and the entry it is as of; `None` while a snapshot is being installed, whose table isn't durable. The
+    /// entry is committed, and durable here unless a snapshot named it: then the log here may end before it.
+    pub fn producer_table(&self) -> Option<(LogIndex, bytes::Bytes)> {
+        let as_of = self.driver.storage().view.applied().max(self.as_of);
+        (!self.driver.is_installing()).then(|| (as_of, self.producers.table().encode()))
+    }
+
+    fn tell_producers(&mut self, out: &mut Vec<Output>) {
+        if self.producers_wanted
+            && let Some((index, bytes)) = self.producer_table()
+        {
+            self.producers_wanted = false;
+            out.push(Output::Producers { index, bytes });
+        }
     }
 
     /// The replica's id.
@@ -424,72 +505,4 @@ impl Replica {
         self.reads.fail_all(&error, out);
         self.driver.write_delete(out);
     }
-
-    /// What can be told of it now.
-    pub fn status(&self) -> Status {
-        let view = &self.driver.storage().view;
-        Status {
-            log: self.log,
-            replica: self.replica,
-            role: self.standing.role,
-            term: self.term(),
-            leader: self.leader(),
-            progress: self.progress,
-            local_start: view.local_start().index,
-            last: view.last().index,
-            persisted: self.driver.persisted(),
-            written: view.written().index,
-            applied: view.applied(),
-            state_applied: self.state_applied,
-            membership: self.membership.clone(),
-            membership_index: self.membership_index,
-            peers: if self.driver.is_leader() { self.peer_statuses() } else { Vec::new() },
-            pinned_bytes: view.pinned_bytes(),
-            pending_requests: self.pending.len() + self.reads.len(),
-            producers: self.producers.table().len(),
-            unpersisted_since: self.driver.writing_since(),
-            failed_fetches: self.failed_fetches,
-            snapshots_wanted: self.driver.storage().snapshots_wanted(),
-        }
-    }
-
-    fn peer_statuses(&self) -> Vec<PeerStatus> {
-        let status = |member: ReplicaId| {
-            let ours = member == self.replica;
-            let matched = self.matched(member);
-            PeerStatus {
-                replica: member,
-                voter: self.membership.is_voter(member),
-                matched,
-                silent_ticks: if ours { Some(0) } else { self.peers.silent_ticks(member) },
-                in_sync: if ours { self.peers.keeps_up(matched) } else { self.peers.in_sync(member, matched) },
-            }
-        };
-        self.membership.members().into_iter().map(status).collect()
-    }
-
-    /// Checks what the type promises; cheap enough for every step of a test.
-    pub fn assert_invariants(&self) {
-        let (view, raft) = (&self.driver.storage().view, self.driver.raft());
-        view.assert_invariants();
-        assert_eq!(view.last().index.0, raft.raft_log.last_index(), "the view is the crate's log");
-        assert_eq!(view.applied().0, raft.raft_log.applied, "what is applied is applied on both sides");
-        assert!(raft.raft_log.unstable_entries().is_empty(), "every entry is in the view");
-        assert!(self.pending.is_empty() || self.driver.is_leader(), "requests wait only on a leader");
-        assert!(self.progress.read_bound <= self.progress.high_watermark);
-        assert!(self.progress.high_watermark <= self.progress.log_end);
-    }
-}
-
-/// A replica that stopped still answers.
-fn refuse_halted(input: Input, out: &mut Vec<Output>) {
-    let requests = match input {
-        Input::Propose(proposal) => vec![proposal.request],
-        Input::ProposeAll(proposals) => proposals.into_iter().map(|proposal| proposal.request).collect(),
-        Input::ProposeCommand { request, .. } | Input::ReadIndex { request } => vec![request],
-        _ => Vec::new(),
-    };
-    let text = "the replica has stopped after a fault; the node's trace says why";
-    let error = ErrorDetail::rejected(ErrorCode::Internal, Stage::Replication, text);
-    out.extend(requests.into_iter().map(|request| Output::Reply { request, result: Err(error.clone()) }));
 }

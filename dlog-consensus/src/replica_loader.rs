@@ -1,13 +1,17 @@
 //! From what storage restored to a running replica, in two phases: the loader says which frames it must see, the shell reads them.
 //!
-//! Needed are the frames above the producer table's index (to replay it to the commit index), those above the state store's
-//! applied index (group 0: they go to its apply thread), and those above the commit index (they stay pinned). The crate starts
-//! with applied = commit, so it never asks for what the replay has consumed.
+//! Needed are the frames above the producer table's index (to replay table and log start to the commit index), those above the
+//! state store's applied index (group 0: they go to its apply thread), and those above the commit index (they stay pinned). The
+//! crate starts with applied = commit, so it never asks for what the replay has consumed.
+//!
+//! After a snapshot, table and membership are as of an entry C that the log here may not have reached. Then everything that it
+//! has is committed: it came from leaders that had C, which was committed before the snapshot was made.
 
 use crate::error::LoadError;
 use crate::log_view::LogView;
 use crate::membership::Membership;
 use crate::options::ReplicaOptions;
+use crate::payload;
 use crate::producers::ProducerTable;
 use crate::replica::{Parts, Replica};
 use dlog_core::batch::BatchHeader;
@@ -24,6 +28,7 @@ pub struct ReplicaLoader {
     /// The entry that the given table is as of.
     table_index: LogIndex,
     commit: LogIndex,
+    as_of: LogIndex,
     state_applied: LogIndex,
     first: LogIndex,
     next: LogIndex,
@@ -52,18 +57,28 @@ impl ReplicaLoader {
                     .map_err(|error| LoadError::Producers { replica, reason: error.to_string() })?;
                 (*index, table)
             }
+            None if start > LogIndex::ZERO => {
+                let reason = format!("there is none, but the log begins behind {start}");
+                return Err(LoadError::Producers { replica, reason });
+            }
             None => (start, ProducerTable::new(options.producers_max)),
         };
-        // Table and state store hold nothing that wasn't committed: they may know more than the journal's last commit index.
-        let commit = restored.commit.max(state_applied).max(table_index).max(start);
         let last = restored.last.index;
-        if last < start || commit > last || table_index < start || restored.term < restored.last.term {
+        // Table, membership and state store hold nothing that wasn't committed: they may know more than the journal's last commit
+        // index.
+        let known = table_index.max(restored.membership_index).min(last);
+        let commit = restored.commit.max(state_applied).max(known).max(start);
+        // Only a snapshot names what isn't here yet, and it names the same for both.
+        let ahead = table_index.max(restored.membership_index) > last;
+        let halved = ahead && table_index != restored.membership_index;
+        if halved || last < start || commit > last || table_index < start || restored.term < restored.last.term {
             let (first, applied) = (start, state_applied);
             return Err(LoadError::Indexes { replica, first, last, commit, applied });
         }
         check_term_starts(&restored)?;
         let state = if restored.log == LogId::GROUP_ZERO { state_applied.max(start) } else { commit };
         let first = table_index.min(state).min(commit).next();
+        let as_of = if ahead { table_index } else { LogIndex::ZERO };
         let view = LogView::new(&restored, commit);
         Ok(ReplicaLoader {
             restored,
@@ -71,6 +86,7 @@ impl ReplicaLoader {
             table,
             table_index,
             commit,
+            as_of,
             state_applied,
             first,
             next: first,
@@ -116,12 +132,11 @@ impl ReplicaLoader {
         if found == self.restored.last.index && point != self.restored.last {
             return Err(wrong("it isn't the last frame that storage told of"));
         }
-        if found > self.table_index && found <= self.commit && frame.kind == FrameKind::Records {
-            let header = BatchHeader::decode(&frame.payload).map_err(|_| wrong("it holds no batch"))?;
-            self.table.apply(&header, found);
+        if found > self.table_index && found <= self.commit {
+            self.apply(&frame).map_err(|reason| wrong(&reason))?;
         }
         match frame.kind {
-            FrameKind::Records | FrameKind::NoOp => {}
+            FrameKind::Records | FrameKind::NoOp | FrameKind::LogStart | FrameKind::ProducerExpiry => {}
             FrameKind::Command if found > self.state_applied && found <= self.commit => {
                 self.commands.push(frame.clone())
             }
@@ -133,6 +148,26 @@ impl ReplicaLoader {
         }
         self.before = Some(point);
         self.next = found.next();
+        Ok(())
+    }
+
+    /// A committed frame that the table doesn't know yet.
+    fn apply(&mut self, frame: &Frame) -> Result<(), String> {
+        match frame.kind {
+            FrameKind::Records => {
+                let header = BatchHeader::decode(&frame.payload).map_err(|error| error.to_string())?;
+                self.table.apply(&header, frame.index);
+            }
+            FrameKind::LogStart => {
+                let to = payload::decode_log_start(&frame.payload).map_err(|error| error.to_string())?;
+                self.table.move_log_start(to);
+            }
+            FrameKind::ProducerExpiry => {
+                let expired = payload::decode_expiry(&frame.payload).map_err(|error| error.to_string())?;
+                self.table.expire(&expired);
+            }
+            FrameKind::NoOp | FrameKind::Command | FrameKind::Configuration => {}
+        }
         Ok(())
     }
 
@@ -152,6 +187,7 @@ impl ReplicaLoader {
             view: self.view,
             table: self.table,
             commit: self.commit,
+            as_of: self.as_of,
             state_applied: self.state_applied,
             commands: self.commands,
         };

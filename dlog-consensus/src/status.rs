@@ -2,7 +2,7 @@
 
 use crate::membership::Membership;
 use crate::output::{Progress, Role};
-use dlog_core::{LogId, LogIndex, MonotonicTime, ReplicaId, Term};
+use dlog_core::{LogId, LogIndex, MonotonicTime, Offset, ReplicaId, Term};
 
 /// One replica, now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Status {
     pub progress: Progress,
     /// The index before its first frame.
     pub local_start: LogIndex,
+    /// The base offset of its first frame; never above the log start.
+    pub local_start_offset: Offset,
     /// Its last frame.
     pub last: LogIndex,
     /// Its last durable frame.
@@ -33,8 +35,10 @@ pub struct Status {
     pub state_applied: LogIndex,
     /// Who belongs to the log.
     pub membership: Membership,
-    /// The entry that made it; 0 for the one of creation.
+    /// The entry that made it, or C of the snapshot that brought it; 0 for the one of creation.
     pub membership_index: LogIndex,
+    /// C of the last snapshot that was installed, 0 if none was: entries up to it change neither membership nor producers.
+    pub as_of: LogIndex,
     /// The leader's view of every member, itself included, in the order of ids; empty on others.
     pub peers: Vec<PeerStatus>,
     /// Bytes of frames held in memory.
@@ -47,8 +51,12 @@ pub struct Status {
     pub unpersisted_since: Option<MonotonicTime>,
     /// Frames that could not be read for peers, since the start.
     pub failed_fetches: u64,
-    /// Times that a peer needed entries that aren't kept here, since the start.
-    pub snapshots_wanted: u64,
+    /// Snapshots sent to peers that need entries which aren't kept here, since the start.
+    pub sent_snapshots: u64,
+    /// Those of them that did not arrive in time.
+    pub failed_snapshots: u64,
+    /// Snapshots installed here, since the start.
+    pub installed_snapshots: u64,
 }
 
 /// A member as its leader sees it.

@@ -23,7 +23,7 @@
 //! Base offset and epoch stand outside the CRC, so the leader stamps them without hashing again.
 
 use crate::limits::{BATCH_BYTES_MAX, RECORD_BYTES_MIN, RECORDS_PER_BATCH_MAX, decompressed_bytes_max};
-use crate::{Codec, CodecError, Offset, ProducerId, Term, TimestampMs};
+use crate::{Codec, Offset, ProducerId, Term, TimestampMs};
 use bytes::Bytes;
 
 pub use crate::batch_builder::BatchBuilder;
@@ -313,8 +313,7 @@ impl BatchHeader {
     /// Whether a client of this version may write such a batch: what admission asks beside [`validate`].
     ///
     /// # Errors
-    /// [`BatchError::NotProducible`] for markers, transactions and compaction's batches; [`BatchError::Codec`] for a codec
-    /// that isn't supported.
+    /// [`BatchError::NotProducible`] for markers, transactions and compaction's batches.
     pub fn check_producible(&self) -> Result<(), BatchError> {
         if self.attributes.control {
             return Err(BatchError::NotProducible("control markers"));
@@ -324,9 +323,6 @@ impl BatchHeader {
         }
         if self.attributes.delete_horizon {
             return Err(BatchError::NotProducible("marked by compaction"));
-        }
-        if !self.codec().is_supported() {
-            return Err(BatchError::Codec(CodecError::Unsupported(self.codec())));
         }
         Ok(())
     }

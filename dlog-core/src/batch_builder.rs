@@ -99,7 +99,7 @@ impl BatchBuilder {
     /// the batch says so: it never is larger than [`BatchBuilder::estimated_bytes`].
     ///
     /// # Errors
-    /// [`BatchError::Empty`], or [`BatchError::Codec`] if the codec isn't supported.
+    /// [`BatchError::Empty`], or [`BatchError::Codec`] if the encoder fails, which takes a lack of memory.
     pub fn build(self) -> Result<Bytes, BatchError> {
         if self.records == 0 {
             return Err(BatchError::Empty);

@@ -115,7 +115,7 @@ impl BatchError {
             | BatchError::TooManyRecords { .. }
             | BatchError::Codec(CodecError::TooLarge { .. })
             | BatchError::Record { error: RecordError::TooLarge { .. }, .. } => ErrorCode::BatchTooLarge,
-            BatchError::NotProducible(_) | BatchError::Codec(CodecError::Unsupported(_)) => ErrorCode::Unsupported,
+            BatchError::NotProducible(_) => ErrorCode::Unsupported,
             _ => ErrorCode::InvalidBatch,
         }
     }

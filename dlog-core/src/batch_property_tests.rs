@@ -10,7 +10,7 @@ fn any_records() -> impl Strategy<Value = Vec<Record>> {
 }
 
 fn any_codec() -> impl Strategy<Value = Codec> {
-    proptest::sample::select(&[Codec::None, Codec::Lz4, Codec::Zstd][..])
+    proptest::sample::select(&Codec::ALL[..])
 }
 
 proptest! {

@@ -1,15 +1,18 @@
 //! [`Codec`]: how the records of a batch are compressed, with the numbers and framings of Kafka.
 //!
-//! None, lz4 (its frame format: independent blocks of 64 KiB, no checksums, as Kafka writes it) and zstd work. Gzip and
-//! snappy are known by number and name, and answered with [`CodecError::Unsupported`].
+//! Gzip is one member. Snappy is read in xerial's framing or bare, and written framed. Lz4 is its frame format, written as
+//! Kafka does: independent blocks of 64 KiB, no checksums. Zstd is one frame.
 //!
 //! What is decompressed is untrusted: output is counted while it appears and never grows beyond the bound given.
 
 use crate::limits::ZSTD_WINDOW_LOG_MAX;
+use crate::snappy;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
 
+/// The level gzip compresses at: its own default, and Kafka's.
+const GZIP_LEVEL: u32 = 6;
 /// The level zstd compresses at: its own default, and Kafka's.
 const ZSTD_LEVEL: i32 = 3;
 /// How much output is asked for at a time while decompressing: one lz4 block. What an over-long output may cost too much.
@@ -24,9 +27,9 @@ pub enum Codec {
     /// As they are.
     #[default]
     None = 0,
-    /// Gzip; not supported yet.
+    /// Gzip.
     Gzip = 1,
-    /// Snappy; not supported yet.
+    /// Snappy.
     Snappy = 2,
     /// LZ4, frame format.
     Lz4 = 3,
@@ -37,9 +40,6 @@ pub enum Codec {
 /// Why bytes could not be compressed or decompressed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// The codec is known, but this version can't do it.
-    #[error("compression {0} is not supported by this version; use none, lz4 or zstd")]
-    Unsupported(Codec),
     /// The bytes are not a whole frame of this codec.
     #[error("the {codec} data is damaged: {reason}")]
     Damaged {
@@ -92,29 +92,26 @@ impl Codec {
         }
     }
 
-    /// Whether this version can compress and decompress it.
-    pub const fn is_supported(self) -> bool {
-        matches!(self, Codec::None | Codec::Lz4 | Codec::Zstd)
-    }
-
     /// Appends the compressed `input` to `out`.
     ///
     /// # Errors
-    /// [`CodecError::Unsupported`]; [`CodecError::Damaged`] if the encoder itself fails, which takes a lack of memory.
+    /// [`CodecError::Damaged`] if the encoder itself fails, which takes a lack of memory.
     pub fn compress(self, input: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
         match self {
             Codec::None => {
                 out.extend_from_slice(input);
                 Ok(())
             }
+            Codec::Gzip => gzip_compress(input, out).map_err(|error| self.damaged(&error)),
+            Codec::Snappy => snappy::compress(input, out).map_err(|error| self.damaged(&error)),
             Codec::Lz4 => lz4_compress(input, out).map_err(|error| self.damaged(&error)),
             Codec::Zstd => zstd_compress(input, out).map_err(|error| self.damaged(&error)),
-            Codec::Gzip | Codec::Snappy => Err(CodecError::Unsupported(self)),
         }
     }
 
     /// The decompressed `input`, at most `max` bytes. Memory follows the output as it appears, so a small input that claims
-    /// much costs no more than `max` and the decoder's own window (lz4: at most 13 MiB, zstd: `2^ZSTD_WINDOW_LOG_MAX`).
+    /// much costs no more than `max` and the decoder's own window (gzip: 32 KiB, lz4: at most 13 MiB, zstd:
+    /// `2^ZSTD_WINDOW_LOG_MAX`).
     ///
     /// # Errors
     /// [`CodecError`]; bytes behind the end of the compressed frame are [`CodecError::Damaged`].
@@ -122,10 +119,18 @@ impl Codec {
         match self {
             Codec::None if input.len() > max => Err(CodecError::TooLarge { codec: self, max }),
             Codec::None => Ok(input.to_vec()),
+            Codec::Gzip => self.gzip_decompress(input, max),
+            Codec::Snappy => snappy::decompress(input, max),
             Codec::Lz4 => self.lz4_decompress(input, max),
             Codec::Zstd => self.zstd_decompress(input, max),
-            Codec::Gzip | Codec::Snappy => Err(CodecError::Unsupported(self)),
         }
+    }
+
+    fn gzip_decompress(self, input: &[u8], max: usize) -> Result<Vec<u8>, CodecError> {
+        let mut decoder = flate2::bufread::GzDecoder::new(input);
+        let output = self.read_bounded(&mut decoder, input.len(), max)?;
+        self.expect_all_read(decoder.into_inner())?;
+        Ok(output)
     }
 
     fn lz4_decompress(self, input: &[u8], max: usize) -> Result<Vec<u8>, CodecError> {
@@ -180,6 +185,13 @@ impl Codec {
     fn damaged(self, reason: &dyn fmt::Display) -> CodecError {
         CodecError::Damaged { codec: self, reason: reason.to_string() }
     }
+}
+
+fn gzip_compress(input: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::new(GZIP_LEVEL));
+    encoder.write_all(input)?;
+    encoder.finish()?;
+    Ok(())
 }
 
 fn lz4_compress(input: &[u8], out: &mut Vec<u8>) -> io::Result<()> {

@@ -4,7 +4,8 @@ use super::*;
 use crate::limits::{DECOMPRESSED_BYTES_MAX, DECOMPRESSION_FREE_BYTES, MIB, decompressed_bytes_max};
 use proptest::prelude::*;
 
-const WORKING: [Codec; 3] = [Codec::None, Codec::Lz4, Codec::Zstd];
+/// All that compress.
+const COMPRESSING: [Codec; 4] = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
 fn compress(codec: Codec, input: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -25,17 +26,8 @@ fn numbers_and_names_are_kafkas() {
 }
 
 #[test]
-fn gzip_and_snappy_are_answered_clearly() {
-    for codec in [Codec::Gzip, Codec::Snappy] {
-        assert!(!codec.is_supported());
-        assert_eq!(codec.compress(b"x", &mut Vec::new()), Err(CodecError::Unsupported(codec)));
-        assert_eq!(codec.decompress(b"x", 10), Err(CodecError::Unsupported(codec)));
-    }
-}
-
-#[test]
 fn compression_appends() {
-    for codec in WORKING {
+    for codec in Codec::ALL {
         let mut out = b"before".to_vec();
         codec.compress(b"the records", &mut out).expect("a working codec");
         assert_eq!(&out[..6], b"before");
@@ -64,6 +56,38 @@ fn an_lz4_frame_needs_its_magic_and_its_end() {
     assert!(damaged(&legacy));
 }
 
+/// One member, as every client writes it: no name, no time, and nothing behind its checksum and length.
+#[test]
+fn a_gzip_member_needs_its_checksum_and_its_end() {
+    let member = compress(Codec::Gzip, b"some records");
+    assert_eq!(member[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+    let damaged = |bytes: &[u8]| matches!(Codec::Gzip.decompress(bytes, 100), Err(CodecError::Damaged { .. }));
+    for end in 0..member.len() {
+        assert!(damaged(&member[..end]), "cut at {end}");
+    }
+    assert!(damaged(&[&member[..], &[0]].concat()), "one byte more");
+    assert!(damaged(&[&member[..], &member[..]].concat()), "two members");
+    for checked in member.len() - 8..member.len() {
+        let mut changed = member.clone();
+        changed[checked] ^= 1;
+        assert!(damaged(&changed), "byte {checked}");
+    }
+}
+
+/// A header may carry a name, a comment and more; none of it is kept.
+#[test]
+fn a_gzip_header_with_everything_is_read() {
+    let mut encoder = flate2::GzBuilder::new()
+        .filename("records")
+        .comment("of a client")
+        .extra(vec![7; 300])
+        .mtime(1_700_000_000)
+        .write(Vec::new(), flate2::Compression::best());
+    encoder.write_all(b"some records").expect("into memory");
+    let member = encoder.finish().expect("into memory");
+    assert_eq!(Codec::Gzip.decompress(&member, 100), Ok(b"some records".to_vec()));
+}
+
 #[test]
 fn a_zstd_frame_ends_where_the_input_ends() {
     let frame = compress(Codec::Zstd, b"some records");
@@ -88,7 +112,7 @@ fn a_huge_zstd_window_is_refused() {
 #[test]
 fn bombs_stop_at_the_bound() {
     let zeros = vec![0; DECOMPRESSION_FREE_BYTES + MIB];
-    for codec in [Codec::Lz4, Codec::Zstd] {
+    for codec in COMPRESSING {
         let bomb = compress(codec, &zeros);
         let max = 3 * MIB;
         assert_eq!(codec.decompress(&bomb, max), Err(CodecError::TooLarge { codec, max }));
@@ -125,7 +149,7 @@ fn endless_output_is_read_only_to_the_bound() {
 #[test]
 fn memory_follows_the_output() {
     let input = vec![9; 5 * MIB + 17];
-    for codec in [Codec::Lz4, Codec::Zstd] {
+    for codec in COMPRESSING {
         let output = codec.decompress(&compress(codec, &input), 64 * MIB).expect("own bytes");
         assert_eq!(output.len(), input.len());
         assert!(output.capacity() <= 2 * input.len() + 2 * CHUNK_BYTES, "{} bytes held", output.capacity());
@@ -142,7 +166,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn round_trip(input in payload(), codec in proptest::sample::select(&WORKING[..])) {
+    fn round_trip(input in payload(), codec in proptest::sample::select(&Codec::ALL[..])) {
         let compressed = compress(codec, &input);
         prop_assert_eq!(&codec.decompress(&compressed, input.len()).expect("own bytes"), &input);
         if !input.is_empty() {
@@ -155,7 +179,7 @@ proptest! {
     #[test]
     fn any_damage_is_answered(
         input in payload(),
-        codec in proptest::sample::select(&WORKING[..]),
+        codec in proptest::sample::select(&Codec::ALL[..]),
         flips in proptest::collection::vec((any::<proptest::sample::Index>(), 0u8..8), 1..4),
         cut in proptest::option::of(any::<proptest::sample::Index>()),
     ) {
@@ -178,8 +202,14 @@ proptest! {
     /// So does any input at all, with the right magic number or without.
     #[test]
     fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for (codec, magic) in [(Codec::Lz4, LZ4_MAGIC), (Codec::Zstd, [0x28, 0xb5, 0x2f, 0xfd])] {
-            for input in [bytes.clone(), [&magic[..], &bytes[..]].concat()] {
+        let magics: [(Codec, &[u8]); 4] = [
+            (Codec::Gzip, &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]),
+            (Codec::Snappy, b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\0\0"),
+            (Codec::Lz4, &LZ4_MAGIC),
+            (Codec::Zstd, &[0x28, 0xb5, 0x2f, 0xfd]),
+        ];
+        for (codec, magic) in magics {
+            for input in [bytes.clone(), [magic, &bytes[..]].concat()] {
                 if let Ok(output) = codec.decompress(&input, 1000) {
                     prop_assert!(output.len() <= 1000);
                 }

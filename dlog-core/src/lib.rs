@@ -17,6 +17,7 @@ pub mod ids;
 pub mod limits;
 pub mod offset;
 pub mod record;
+mod snappy;
 pub mod time;
 pub mod topic_name;
 pub mod varint;

@@ -40,7 +40,7 @@ pub const RECORD_VALUE_BYTES_MAX: usize = BATCH_BYTES_MAX - RECORD_OVERHEAD_BYTE
 /// What any batch may decompress to, however small it is: no more than an uncompressed batch may cost.
 pub const DECOMPRESSION_FREE_BYTES: usize = BATCH_BYTES_MAX;
 /// Above [`DECOMPRESSION_FREE_BYTES`], how many bytes one compressed byte may become. Text of logs stays below 100; a bomb is
-/// 1,000 (lz4 can't pass 255) to 30,000.
+/// 1,000 (snappy can't pass 22, lz4 255) to 30,000.
 pub const DECOMPRESSION_RATIO_MAX: usize = 512;
 /// What one batch may decompress to at all. It is held in memory while its records are read: the cost of one reader.
 pub const DECOMPRESSED_BYTES_MAX: usize = 64 * MIB;
@@ -147,7 +147,10 @@ pub const CONNECTION_IN_FLIGHT_BYTES_MAX: usize = 32 * MIB;
 pub const NODE_IN_FLIGHT_BYTES_MAX: usize = 256 * MIB;
 /// Connections of clients to one node: each costs a socket and about 100 KiB of buffers.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// Connections whose handshake isn't done. Small, since whoever sends nothing costs one until its deadline.
+/// Connections to one listener from one address: no machine takes all places, and a client needs one a node.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1024;
+/// Connections that have made no request yet. Small: the oldest of them makes room for the next, so whoever connects and
+/// says nothing only shortens that wait for his own kind.
 pub const HANDSHAKES_MAX: usize = 256;
 /// Streams of one connection, open at once.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
@@ -165,7 +168,7 @@ const _: () = assert!(GRPC_STREAM_WINDOW_BYTES <= GRPC_CONNECTION_WINDOW_BYTES);
 const _: () = assert!(CONSUME_WINDOW_BYTES_MAX >= CONSUME_ANSWER_BYTES_MAX + BATCH_BYTES_MAX);
 const _: () = assert!(CONNECTION_IN_FLIGHT_BYTES_MAX >= GRPC_MESSAGE_BYTES_MAX);
 const _: () = assert!(NODE_IN_FLIGHT_BYTES_MAX >= CONNECTION_IN_FLIGHT_BYTES_MAX);
-const _: () = assert!(HANDSHAKES_MAX <= CONNECTIONS_MAX);
+const _: () = assert!(HANDSHAKES_MAX <= CONNECTIONS_PER_ADDRESS_MAX && CONNECTIONS_PER_ADDRESS_MAX <= CONNECTIONS_MAX);
 
 // ---- The shard and its files ------------------------------------------------------------------------------------------
 

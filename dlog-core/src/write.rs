@@ -52,8 +52,17 @@ pub enum WriteOp {
     },
     /// The first readable offset, agreed on by all replicas; never goes back.
     LogStart(Offset),
-    /// The log is empty and goes on after `at` (a snapshot without records was installed).
+    /// The log is empty and goes on after `at` (a snapshot without records was installed). What came with the snapshot
+    /// stands behind it in the same write: [`WriteOp::LogStart`], [`WriteOp::Configuration`], [`WriteOp::Producers`].
     Reset(LogPoint),
+    /// The producer table of a snapshot, encoded by `dlog-consensus`. It stands in a file of its own, which is synced before
+    /// the group that names it: a journal read back gives the index alone, with an empty table.
+    Producers {
+        /// The index that the table is as of. May lie above the last frame: entries at or below it change no producer.
+        index: LogIndex,
+        /// The table.
+        table: Bytes,
+    },
     /// The replica is deleted for good: its files go once this is durable, its id stays as a mark.
     Delete,
 }

@@ -96,6 +96,8 @@ pub struct ConsumeInput {
     pub max_bytes: usize,
     /// How long to wait for something new, 1 ms to [`CONSUME_WAIT_MS_MAX`].
     pub max_wait: Duration,
+    /// Whether the replica first finds out, and waits for, all that was acked before.
+    pub linearizable: bool,
 }
 
 /// A checked [`v1::ListOffsetsRequest`].
@@ -111,6 +113,8 @@ pub struct ListOffsetsInput {
     pub at: Option<TimestampMs>,
     /// Also where the last so many records begin.
     pub last_records: Option<u64>,
+    /// With `local`: this replica first finds out, and waits for, all that was acked before.
+    pub linearizable: bool,
 }
 
 fn refused(message: impl Into<String>) -> ErrorDetail {
@@ -306,6 +310,7 @@ impl TryFrom<v1::ConsumeRequest> for ConsumeInput {
             follow: request.follow,
             max_bytes,
             max_wait: Duration::from_millis(u64::from(wait_ms)),
+            linearizable: request.linearizable,
         })
     }
 }
@@ -323,6 +328,7 @@ impl TryFrom<v1::ListOffsetsRequest> for ListOffsetsInput {
             local: request.local,
             at: request.at_timestamp_ms.map(TimestampMs),
             last_records: request.last_records,
+            linearizable: request.linearizable,
         })
     }
 }

@@ -168,12 +168,18 @@ pub struct AlterTopic {
     /// The name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// The settings to change.
+    /// The settings that get a value.
     #[prost(message, optional, tag = "2")]
     pub settings: Option<TopicSettings>,
     /// As in [`CreateTopic`].
     #[prost(string, tag = "3")]
     pub namespace: String,
+    /// Names of settings that get their defaults again.
+    #[prost(string, repeated, tag = "4")]
+    pub defaults: Vec<String>,
+    /// As in [`DeleteTopic`].
+    #[prost(uint64, tag = "5")]
+    pub topic: u64,
 }
 
 /// Takes a block of producer ids that nobody else gets.

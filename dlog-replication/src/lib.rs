@@ -27,4 +27,4 @@ pub use command::{
     FoundingMember, RegisterNode,
 };
 pub use outcome::{CommandOutcome, Rejection, RejectionCode};
-pub use settings::{TimestampType, TopicSettings};
+pub use settings::{SettingChanges, TimestampType, TopicSettings};

@@ -1,5 +1,6 @@
 //! What became of a command: the value that its maker gets, and its protobuf form in the table of recent commands.
 
+use crate::command::CommandBody;
 use dlog_core::error::ErrorCode;
 use dlog_core::{NodeId, ProducerId, TopicId};
 use prost::Message;
@@ -186,6 +187,20 @@ impl CommandOutcome {
         OutcomeValue::decode(bytes).ok()?.into_outcome()
     }
 
+    /// Can this be what became of such a command? Not if its id was taken by one of another kind.
+    pub const fn answers(&self, body: &CommandBody) -> bool {
+        matches!(
+            (self, body),
+            (CommandOutcome::Rejected(_), _)
+                | (CommandOutcome::ClusterFounded, CommandBody::FoundCluster(_))
+                | (CommandOutcome::NodeRegistered { .. }, CommandBody::RegisterNode(_))
+                | (CommandOutcome::TopicCreated { .. }, CommandBody::CreateTopic(_))
+                | (CommandOutcome::TopicDeleted { .. }, CommandBody::DeleteTopic(_))
+                | (CommandOutcome::TopicAltered { .. }, CommandBody::AlterTopic(_))
+                | (CommandOutcome::ProducerIds { .. }, CommandBody::AllocateProducerIds(_))
+        )
+    }
+
     /// The outcome as a result.
     ///
     /// # Errors
@@ -256,6 +271,15 @@ mod tests {
         }
         assert_eq!(CommandOutcome::decode(&[]), None, "no kind");
         assert_eq!(CommandOutcome::decode(&[8, 99]), None, "a kind of a later version");
+    }
+
+    #[test]
+    fn an_outcome_answers_its_own_kind() {
+        let create = CommandBody::CreateTopic(crate::command::CreateTopic::default());
+        let made = CommandOutcome::TopicCreated { topic: TopicId(9), partitions: 4, created: true };
+        assert!(made.answers(&create));
+        assert!(!CommandOutcome::TopicDeleted { topic: TopicId(9) }.answers(&create));
+        assert!(CommandOutcome::Rejected(Rejection::new(RejectionCode::TopicExists, "")).answers(&create));
     }
 
     #[test]

@@ -1,22 +1,21 @@
 //! The settings of a topic: their names, ranges and defaults in one table, their parsing, and their protobuf form.
 //!
-//! A setting whose effect isn't built is refused when it is parsed, never accepted and inert.
+//! | name | value | default |
+//! |---|---|---|
+//! | `max.batch.bytes` | a size from 1KiB to 8MiB | 1 MiB |
+//! | `retention.bytes` | a size from 1KiB to 1PiB, or unlimited | unlimited |
+//! | `retention.ms` | a time from 1ms to 36500d, or unlimited | unlimited |
+//! | `segment.bytes` | a size from 64KiB to 1GiB | 64 MiB |
+//! | `timestamp.type` | create or append | create |
+//!
+//! Sizes and times take units; without one they are bytes and milliseconds. `-1` is another word for unlimited. A name that
+//! isn't here is refused, never accepted and inert.
 
 use dlog_core::limits::{
     BATCH_BYTES_DEFAULT, BATCH_BYTES_MAX, BATCH_BYTES_MIN, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
 use prost::Message;
 use std::fmt;
-use std::ops::RangeInclusive;
-
-const SEGMENT_BYTES: &str = "segment.bytes";
-const MAX_BATCH_BYTES: &str = "max.batch.bytes";
-const TIMESTAMP_TYPE: &str = "timestamp.type";
-/// Known names without an effect so far, each with what holds instead.
-const NOT_YET: [(&str, &str); 2] = [
-    ("retention.bytes", "every record is kept until its topic is deleted"),
-    ("retention.ms", "every record is kept until its topic is deleted"),
-];
 
 /// What a record's time stamp says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +45,23 @@ pub struct TopicSettings {
     #[prost(uint64, tag = "2")]
     max_batch_bytes: u64,
     /// 1 create, 2 append.
-    #[prost(uint32, tag = "3")]
-    timestamp_type: u32,
+    #[prost(uint64, tag = "3")]
+    timestamp_type: u64,
+    /// [`UNLIMITED`]: set to unlimited.
+    #[prost(uint64, tag = "4")]
+    retention_bytes: u64,
+    /// As `retention_bytes`.
+    #[prost(uint64, tag = "5")]
+    retention_ms: u64,
+}
+
+/// What an alteration does: some settings get values, others their defaults again. The others stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingChanges {
+    /// The new values.
+    pub settings: TopicSettings,
+    /// The names of those that get their defaults again; none of them is in `settings`.
+    pub defaults: Vec<String>,
 }
 
 /// Why a setting isn't taken. Each names the key, and the range where there is one.
@@ -60,18 +74,13 @@ pub enum SettingError {
         text: String,
     },
     /// No setting has this name.
-    #[error("there is no topic setting {key:?}; known are segment.bytes, max.batch.bytes and timestamp.type")]
+    #[error(
+        "there is no topic setting {key:?}; known are retention.bytes, retention.ms, segment.bytes, max.batch.bytes and \
+         timestamp.type"
+    )]
     Unknown {
         /// The name.
         key: String,
-    },
-    /// The effect isn't built.
-    #[error("the topic setting {key} is not yet supported: {instead}; leave it out")]
-    NotYetSupported {
-        /// The name.
-        key: &'static str,
-        /// What holds instead.
-        instead: &'static str,
     },
     /// The value isn't in the range.
     #[error("{key} is {value:?}; allowed is {allowed}")]
@@ -91,14 +100,82 @@ pub enum SettingError {
     },
 }
 
-const SEGMENT_RANGE: RangeInclusive<u64> = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
-const BATCH_RANGE: RangeInclusive<u64> = BATCH_BYTES_MIN as u64..=BATCH_BYTES_MAX as u64;
+/// A retention that was set to "keep everything", as a number.
+const UNLIMITED: u64 = u64::MAX;
+const RETENTION_BYTES_MIN: u64 = 1 << 10;
+const RETENTION_BYTES_MAX: u64 = 1 << 50;
+const RETENTION_MS_MAX: u64 = 36_500 * 86_400_000;
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    MaxBatchBytes,
+    RetentionBytes,
+    RetentionMs,
+    SegmentBytes,
+    TimestampType,
+}
+
+/// By name.
+const KEYS: [Key; 5] =
+    [Key::MaxBatchBytes, Key::RetentionBytes, Key::RetentionMs, Key::SegmentBytes, Key::TimestampType];
+
 // The words below name these ends.
 const _: () = assert!(SEGMENT_BYTES_MIN == 64 << 10 && SEGMENT_BYTES_MAX == 1 << 30);
 const _: () = assert!(BATCH_BYTES_MIN == 1 << 10 && BATCH_BYTES_MAX == 8 << 20);
-const SEGMENT_BYTES_ALLOWED: &str = "a size from 64KiB to 1GiB";
-const MAX_BATCH_BYTES_ALLOWED: &str = "a size from 1KiB to 8MiB";
-const TIMESTAMP_TYPE_ALLOWED: &str = "create or append";
+
+impl Key {
+    fn of_name(name: &str) -> Result<Key, SettingError> {
+        let known = KEYS.into_iter().find(|key| key.name() == name);
+        known.ok_or_else(|| SettingError::Unknown { key: name.to_owned() })
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Key::MaxBatchBytes => "max.batch.bytes",
+            Key::RetentionBytes => "retention.bytes",
+            Key::RetentionMs => "retention.ms",
+            Key::SegmentBytes => "segment.bytes",
+            Key::TimestampType => "timestamp.type",
+        }
+    }
+
+    /// The range in words.
+    const fn allowed(self) -> &'static str {
+        match self {
+            Key::MaxBatchBytes => "a size from 1KiB to 8MiB",
+            Key::RetentionBytes => "a size from 1KiB to 1PiB, or unlimited",
+            Key::RetentionMs => "a time from 1ms to 36500d (a bare number is milliseconds), or unlimited",
+            Key::SegmentBytes => "a size from 64KiB to 1GiB",
+            Key::TimestampType => "create or append",
+        }
+    }
+
+    fn is_in_range(self, value: u64) -> bool {
+        match self {
+            Key::MaxBatchBytes => (BATCH_BYTES_MIN as u64..=BATCH_BYTES_MAX as u64).contains(&value),
+            Key::RetentionBytes => (RETENTION_BYTES_MIN..=RETENTION_BYTES_MAX).contains(&value) || value == UNLIMITED,
+            Key::RetentionMs => (1..=RETENTION_MS_MAX).contains(&value) || value == UNLIMITED,
+            Key::SegmentBytes => (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&value),
+            Key::TimestampType => (1..=2).contains(&value),
+        }
+    }
+
+    /// A value as it was written.
+    fn parse(self, text: &str) -> Result<u64, SettingError> {
+        let number = match (self, text) {
+            (Key::TimestampType, "create") => Some(1),
+            (Key::TimestampType, "append") => Some(2),
+            (Key::TimestampType, _) => None,
+            (Key::RetentionBytes | Key::RetentionMs, "unlimited" | "-1") => Some(UNLIMITED),
+            // The number that stands for unlimited isn't a size.
+            (Key::RetentionMs, _) => parse_milliseconds(text).filter(|ms| *ms != UNLIMITED),
+            _ => parse_size(text).filter(|bytes| *bytes != UNLIMITED),
+        };
+        let error = || SettingError::Value { key: self.name(), value: text.to_owned(), allowed: self.allowed() };
+        number.filter(|value| self.is_in_range(*value)).ok_or_else(error)
+    }
+}
 
 impl TopicSettings {
     /// Reads `key=value` pairs as they stand on the command line.
@@ -122,33 +199,15 @@ impl TopicSettings {
     /// Sets one that isn't set yet.
     ///
     /// # Errors
-    /// [`SettingError`] if the key isn't known, isn't supported or is set, or the value isn't in its range.
+    /// [`SettingError`] if the key isn't known or is set, or the value isn't in its range.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), SettingError> {
-        let error = |key, allowed| SettingError::Value { key, value: value.to_owned(), allowed };
-        match key {
-            SEGMENT_BYTES => {
-                let bytes = parse_size(value).filter(|bytes| SEGMENT_RANGE.contains(bytes));
-                let bytes = bytes.ok_or_else(|| error(SEGMENT_BYTES, SEGMENT_BYTES_ALLOWED))?;
-                set_once(&mut self.segment_bytes, bytes, SEGMENT_BYTES)
-            }
-            MAX_BATCH_BYTES => {
-                let bytes = parse_size(value).filter(|bytes| BATCH_RANGE.contains(bytes));
-                let bytes = bytes.ok_or_else(|| error(MAX_BATCH_BYTES, MAX_BATCH_BYTES_ALLOWED))?;
-                set_once(&mut self.max_batch_bytes, bytes, MAX_BATCH_BYTES)
-            }
-            TIMESTAMP_TYPE => {
-                let number = match value {
-                    "create" => 1,
-                    "append" => 2,
-                    _ => return Err(error(TIMESTAMP_TYPE, TIMESTAMP_TYPE_ALLOWED)),
-                };
-                set_once(&mut self.timestamp_type, number, TIMESTAMP_TYPE)
-            }
-            _ => match NOT_YET.iter().find(|(name, _)| *name == key) {
-                Some((key, instead)) => Err(SettingError::NotYetSupported { key, instead }),
-                None => Err(SettingError::Unknown { key: key.to_owned() }),
-            },
+        let key = Key::of_name(key)?;
+        let value = key.parse(value)?;
+        if self.get(key) != 0 {
+            return Err(SettingError::Twice { key: key.name() });
         }
+        *self.slot(key) = value;
+        Ok(())
     }
 
     /// Checks the ranges again: a command's bytes may hold anything.
@@ -156,34 +215,52 @@ impl TopicSettings {
     /// # Errors
     /// [`SettingError::Value`] for the first out of its range.
     pub fn validate(&self) -> Result<(), SettingError> {
-        let error = |key, value: u64, allowed| Err(SettingError::Value { key, value: value.to_string(), allowed });
-        match self {
-            TopicSettings { segment_bytes: bytes @ 1.., .. } if !SEGMENT_RANGE.contains(bytes) => {
-                error(SEGMENT_BYTES, *bytes, SEGMENT_BYTES_ALLOWED)
+        for key in KEYS {
+            let value = self.get(key);
+            if value != 0 && !key.is_in_range(value) {
+                return Err(SettingError::Value { key: key.name(), value: value.to_string(), allowed: key.allowed() });
             }
-            TopicSettings { max_batch_bytes: bytes @ 1.., .. } if !BATCH_RANGE.contains(bytes) => {
-                error(MAX_BATCH_BYTES, *bytes, MAX_BATCH_BYTES_ALLOWED)
+        }
+        Ok(())
+    }
+
+    /// These settings as an alteration leaves them.
+    ///
+    /// # Errors
+    /// [`SettingError::Unknown`] for a name that isn't known, [`SettingError::Twice`] for one that gets a value too.
+    pub fn altered(&self, changes: &SettingChanges) -> Result<TopicSettings, SettingError> {
+        let mut altered = self.clone();
+        for name in &changes.defaults {
+            let key = Key::of_name(name)?;
+            if changes.settings.get(key) != 0 {
+                return Err(SettingError::Twice { key: key.name() });
             }
-            TopicSettings { timestamp_type: number @ 3.., .. } => {
-                error(TIMESTAMP_TYPE, u64::from(*number), TIMESTAMP_TYPE_ALLOWED)
-            }
-            _ => Ok(()),
+            *altered.slot(key) = 0;
+        }
+        for key in KEYS {
+            *altered.slot(key) = or(changes.settings.get(key), altered.get(key));
+        }
+        Ok(altered)
+    }
+
+    fn get(&self, key: Key) -> u64 {
+        match key {
+            Key::MaxBatchBytes => self.max_batch_bytes,
+            Key::RetentionBytes => self.retention_bytes,
+            Key::RetentionMs => self.retention_ms,
+            Key::SegmentBytes => self.segment_bytes,
+            Key::TimestampType => self.timestamp_type,
         }
     }
 
-    /// These settings with those that `changes` sets put over them.
-    #[must_use]
-    pub fn merged(&self, changes: &TopicSettings) -> TopicSettings {
-        TopicSettings {
-            segment_bytes: or(changes.segment_bytes, self.segment_bytes),
-            max_batch_bytes: or(changes.max_batch_bytes, self.max_batch_bytes),
-            timestamp_type: or(changes.timestamp_type, self.timestamp_type),
+    fn slot(&mut self, key: Key) -> &mut u64 {
+        match key {
+            Key::MaxBatchBytes => &mut self.max_batch_bytes,
+            Key::RetentionBytes => &mut self.retention_bytes,
+            Key::RetentionMs => &mut self.retention_ms,
+            Key::SegmentBytes => &mut self.segment_bytes,
+            Key::TimestampType => &mut self.timestamp_type,
         }
-    }
-
-    /// Is nothing set?
-    pub fn is_empty(&self) -> bool {
-        *self == TopicSettings::default()
     }
 
     /// At how many bytes a segment ends.
@@ -204,120 +281,108 @@ impl TopicSettings {
         }
     }
 
-    /// Every setting that has an effect, with the value that holds, by key.
-    pub fn effective(&self) -> [(&'static str, String); 3] {
-        [
-            (MAX_BATCH_BYTES, self.max_batch_bytes().to_string()),
-            (SEGMENT_BYTES, self.segment_bytes().to_string()),
-            (TIMESTAMP_TYPE, self.timestamp_type().to_string()),
-        ]
+    /// Of each partition so many bytes of segments are kept, the oldest go first; `None`: all.
+    pub fn retention_bytes(&self) -> Option<u64> {
+        limited(self.retention_bytes)
+    }
+
+    /// A segment goes when its newest record is older than so many milliseconds; `None`: never.
+    pub fn retention_ms(&self) -> Option<u64> {
+        limited(self.retention_ms)
+    }
+
+    /// Every setting with the value that holds, by key.
+    pub fn effective(&self) -> [(&'static str, String); 5] {
+        let retention = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+        KEYS.map(|key| {
+            let value = match key {
+                Key::MaxBatchBytes => self.max_batch_bytes().to_string(),
+                Key::RetentionBytes => retention(self.retention_bytes()),
+                Key::RetentionMs => retention(self.retention_ms()),
+                Key::SegmentBytes => self.segment_bytes().to_string(),
+                Key::TimestampType => self.timestamp_type().to_string(),
+            };
+            (key.name(), value)
+        })
+    }
+}
+
+impl SettingChanges {
+    /// Adds one: a value, or with nothing or `default` in its place the default again.
+    ///
+    /// # Errors
+    /// [`SettingError`] if the key isn't known or was given before, or the value isn't in its range.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), SettingError> {
+        let known = Key::of_name(key)?;
+        if self.defaults.iter().any(|name| name == known.name()) {
+            return Err(SettingError::Twice { key: known.name() });
+        }
+        if !matches!(value, "" | "default") {
+            return self.settings.set(key, value);
+        }
+        if self.settings.get(known) != 0 {
+            return Err(SettingError::Twice { key: known.name() });
+        }
+        self.defaults.push(known.name().to_owned());
+        Ok(())
+    }
+
+    /// Does it change nothing?
+    pub fn is_empty(&self) -> bool {
+        *self == SettingChanges::default()
     }
 }
 
 /// The value, or `other` if it isn't set.
-fn or<T: Default + PartialEq>(value: T, other: T) -> T {
-    if value == T::default() { other } else { value }
+fn or(value: u64, other: u64) -> u64 {
+    if value == 0 { other } else { value }
 }
 
-fn set_once<T: Default + PartialEq>(place: &mut T, value: T, key: &'static str) -> Result<(), SettingError> {
-    if *place != T::default() {
-        return Err(SettingError::Twice { key });
-    }
-    *place = value;
-    Ok(())
+/// A retention as a limit, if it is one.
+fn limited(value: u64) -> Option<u64> {
+    (!matches!(value, 0 | UNLIMITED)).then_some(value)
+}
+
+/// A number and its unit.
+fn split(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit.trim_start()))
 }
 
 /// Bytes from `4096`, `64KiB`, `1 MiB`, `1GB`…; `None` if it isn't a size or exceeds 64 bits.
 fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim_start() {
+    let (number, unit) = split(text)?;
+    let factor: u64 = match unit {
         "" | "B" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "PiB" => 1 << 50,
         "KB" | "kB" => 1_000,
         "MB" => 1_000_000,
         "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(factor)
+    number.checked_mul(factor)
+}
+
+/// Milliseconds from `604800000`, `250ms`, `90s`, `30m`, `168h`, `7d`; `None` if it isn't a time or exceeds 64 bits.
+fn parse_milliseconds(text: &str) -> Option<u64> {
+    let (number, unit) = split(text)?;
+    let factor: u64 = match unit {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn defaults_hold_where_nothing_is_set() {
-        let settings = TopicSettings::default();
-        assert!(settings.is_empty());
-        assert_eq!(settings.segment_bytes(), 64 << 20);
-        assert_eq!(settings.max_batch_bytes(), 1 << 20);
-        assert_eq!(settings.timestamp_type(), TimestampType::Create);
-        assert_eq!(settings.effective()[2], ("timestamp.type", "create".to_owned()));
-    }
-
-    #[test]
-    fn pairs_are_read_with_their_units() {
-        let settings = TopicSettings::parse(["segment.bytes=1 GiB", "max.batch.bytes=2048", "timestamp.type=append"]);
-        let settings = settings.expect("all in range");
-        assert_eq!(settings.segment_bytes(), 1 << 30);
-        assert_eq!(settings.max_batch_bytes(), 2048);
-        assert_eq!(settings.timestamp_type(), TimestampType::Append);
-        assert!(settings.validate().is_ok());
-    }
-
-    #[test]
-    fn an_error_names_key_and_range() {
-        let said = |pair: &str| TopicSettings::parse([pair]).expect_err("refused").to_string();
-        assert_eq!(said("segment.bytes=1"), "segment.bytes is \"1\"; allowed is a size from 64KiB to 1GiB");
-        assert_eq!(said("segment.bytes=2GiB"), "segment.bytes is \"2GiB\"; allowed is a size from 64KiB to 1GiB");
-        assert_eq!(said("max.batch.bytes=-1"), "max.batch.bytes is \"-1\"; allowed is a size from 1KiB to 8MiB");
-        assert_eq!(said("max.batch.bytes="), "max.batch.bytes is \"\"; allowed is a size from 1KiB to 8MiB");
-        assert_eq!(said("timestamp.type=now"), "timestamp.type is \"now\"; allowed is create or append");
-        assert!(said("segment_bytes=1").contains("no topic setting \"segment_bytes\""));
-        assert!(said("segment.bytes").contains("key=value"));
-        let twice = TopicSettings::parse(["segment.bytes=1MiB", "segment.bytes=1MiB"]).expect_err("refused");
-        assert_eq!(twice, SettingError::Twice { key: "segment.bytes" });
-    }
-
-    #[test]
-    fn retention_is_not_yet_supported() {
-        for pair in ["retention.ms=1000", "retention.bytes=-1"] {
-            let error = TopicSettings::parse([pair]).expect_err("refused");
-            assert!(matches!(error, SettingError::NotYetSupported { .. }));
-            assert!(error.to_string().contains("not yet supported"));
-        }
-    }
-
-    #[test]
-    fn golden_bytes() {
-        let settings = TopicSettings::parse(["segment.bytes=65536", "max.batch.bytes=1024", "timestamp.type=append"]);
-        assert_eq!(settings.expect("valid").encode_to_vec(), [0x08, 0x80, 0x80, 0x04, 0x10, 0x80, 0x08, 0x18, 0x02]);
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_an_answer_or_an_error(text in "\\PC{0,40}") {
-            let _ = TopicSettings::parse([text]);
-        }
-
-        /// What parses also passes the check of decoded bytes, and the value shown parses to the same.
-        #[test]
-        fn what_parses_is_valid(segment in 1u64..(2 << 30), batch in 1u64..(16 << 20)) {
-            let pairs = [format!("segment.bytes={segment}"), format!("max.batch.bytes={batch}")];
-            let raw = TopicSettings { segment_bytes: segment, max_batch_bytes: batch, timestamp_type: 0 };
-            match TopicSettings::parse(&pairs) {
-                Ok(settings) => {
-                    prop_assert_eq!(&settings, &raw);
-                    prop_assert!(settings.validate().is_ok());
-                    let shown = settings.effective().map(|(key, value)| format!("{key}={value}"));
-                    prop_assert_eq!(TopicSettings::parse(shown).expect("shown").effective(), settings.effective());
-                }
-                Err(_) => prop_assert!(raw.validate().is_err()),
-            }
-        }
-    }
-}
+#[path = "settings_tests.rs"]
+mod tests;

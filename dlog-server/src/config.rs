@@ -31,7 +31,7 @@ pub struct ServeArgs {
     /// The address that other nodes are told [default: the peer listen address]
     #[arg(long, env = "DLOG_PEER_ADVERTISE", value_name = "HOST:PORT")]
     pub peer_advertise: Option<String>,
-    /// Where HTTP answers /livez and /readyz [default: 127.0.0.1:7413]
+    /// Where HTTP answers /livez, /readyz and /metrics [default: 127.0.0.1:7413]
     #[arg(long, env = "DLOG_OPS_LISTEN", value_name = "HOST:PORT")]
     pub ops_listen: Option<String>,
     /// Form a new cluster of these nodes: name=HOST:PEERPORT,… (the same list on each)

@@ -3,6 +3,8 @@
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::metadata::group_zero::GroupZero;
+use crate::metadata::producer_ids::ProducerIds;
+use crate::metrics::Metrics;
 use crate::peer::pool::PeerPool;
 use crate::replicas::{ReplicaHandle, Replicas};
 use crate::shard::ShardHandle;
@@ -30,8 +32,12 @@ pub struct NodeContext {
     pub catalogue: watch::Receiver<Arc<Catalogue>>,
     /// The way to change the catalogue, from any node.
     pub group_zero: GroupZero,
+    /// Producer ids that this start may still give.
+    pub producer_ids: ProducerIds,
     /// Unary calls to other nodes.
     pub peers: Arc<PeerPool>,
+    /// What this node counts.
+    pub metrics: Arc<Metrics>,
     /// Set once the node begins to stop: no new work is taken.
     pub stopping: AtomicBool,
 }

@@ -3,5 +3,6 @@
 pub mod apply_thread;
 pub mod group_zero;
 pub mod leadership;
+pub mod producer_ids;
 pub mod reconciler;
 pub mod registration;

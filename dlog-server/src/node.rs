@@ -7,8 +7,12 @@ pub mod notify;
 use crate::config::NodeConfig;
 use crate::context::NodeContext;
 use crate::metadata::group_zero::GroupZero;
+use crate::metadata::producer_ids::ProducerIds;
 use crate::metadata::reconciler::Reconciler;
 use crate::metadata::{leadership, registration};
+use crate::metrics::Metrics;
+use crate::metrics::page::Page;
+use crate::metrics::process;
 use crate::peer::address_book::AddressBook;
 use crate::peer::hello::HelloCheck;
 use crate::peer::incoming::Formed;
@@ -18,10 +22,11 @@ use crate::peer::pool::PeerPool;
 use crate::shard::inbox::{Inbox, ShardMessage};
 use crate::{ops, service};
 use anyhow::Context;
-use dlog_core::NodeId;
+use dlog_core::{NodeId, limits};
 use dlog_storage::{BootTable, DirectoryLock, OsDisk};
 use engine::{Engine, EngineThreads};
 use formation::Formation;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,6 +41,9 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a stop looks whether it can go on.
 const STOP_LOOK: Duration = Duration::from_millis(20);
+
+/// File descriptors that a node may come to use: a connection for each client, and some thousand files.
+const FDS_WANTED: u64 = limits::CONNECTIONS_MAX as u64 + 4096;
 
 /// A running node.
 pub struct Node {
@@ -56,7 +64,15 @@ impl Node {
     /// What keeps it from starting, and what to do; a directory that needs an operator has its own kind.
     pub async fn start(config: NodeConfig) -> anyhow::Result<Node> {
         config.validate()?;
-        std::fs::create_dir_all(&config.data_dir)
+        let descriptors = process::raise_fd_limit();
+        if let Some(max) = descriptors.filter(|max| *max < FDS_WANTED) {
+            tracing::warn!(max, wanted = FDS_WANTED, "few file descriptors: raise the hard limit (ulimit -Hn)");
+        }
+        // Records are nobody else's business; a directory that is there already keeps the mode that it was given.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&config.data_dir)
             .with_context(|| format!("can't make the data directory {}", config.data_dir.display()))?;
         let lock = DirectoryLock::acquire(&config.data_dir)?;
         let client_listener = listen("--listen", config.listen).await?;
@@ -72,14 +88,16 @@ impl Node {
         }
         let (shutdown, shutdown_seen) = watch::channel(false);
         let disk = OsDisk::new(&config.data_dir)?;
-        let formation = Formation::begin(&config, &disk, peer_listener, shutdown_seen.clone())?;
+        let metrics = Arc::<Metrics>::default();
+        let stats = Arc::clone(&metrics.doors.peer);
+        let formation = Formation::begin(&config, &disk, peer_listener, stats, shutdown_seen.clone())?;
         let (identity, peer_server, formed) = formation.finish(&config, &disk).await?;
         let book = Arc::new(AddressBook::default());
         for (node, address) in formation::known_addresses(&config, &identity) {
             book.set(node, &address);
         }
         let Engine { clock, replicas, outboxes, catalogue, applied, local, marks, threads } =
-            engine::start(&config, &identity, &disk)?;
+            engine::start(&config, &identity, &disk, &metrics)?;
         let peers = Arc::new(PeerPool::new(identity.cluster, identity.node, Arc::clone(&book)));
         let known = catalogue.clone();
         let context = Arc::new(NodeContext {
@@ -90,6 +108,8 @@ impl Node {
             replicas,
             catalogue: catalogue.clone(),
             peers,
+            producer_ids: ProducerIds::default(),
+            metrics,
             stopping: AtomicBool::new(false),
             identity: identity.clone(),
         });
@@ -116,7 +136,8 @@ impl Node {
         listeners.push(tokio::spawn(service::listener::serve(client_listener, Arc::clone(&context), until(seen))));
         if let Some(listener) = ops_listener {
             let ready = registered.clone();
-            listeners.push(tokio::spawn(ops::serve(listener, Arc::clone(&context), ready, until(shutdown_seen))));
+            let page = Page { context: Arc::clone(&context), outboxes: Arc::clone(&outboxes) };
+            listeners.push(tokio::spawn(ops::serve(listener, page, ready, until(shutdown_seen))));
         }
         Ok(Node { context, registered, shutdown, tasks, listeners, threads, outboxes, _lock: lock })
     }

@@ -1,5 +1,6 @@
 //! The replicas of this node as services and readers see them: a way in, a way to read, and how far it has come.
 
+use crate::metrics::Traffic;
 use crate::shard::inbox::Inbox;
 use dlog_consensus::Role;
 use dlog_core::{LogId, LogIndex, Offset, ReplicaId, Term};
@@ -19,6 +20,8 @@ pub struct ReplicaProgress {
     pub read_bound: Offset,
     /// First offset that isn't in the log here.
     pub log_end: Offset,
+    /// First readable offset, as all replicas agreed.
+    pub log_start: Offset,
     /// The current term.
     pub term: Term,
     /// This replica's part in it.
@@ -35,6 +38,8 @@ pub struct ReplicaHandle {
     pub replica: ReplicaId,
     /// Its shard's consensus thread.
     pub inbox: Inbox,
+    /// What was read from it here.
+    pub reads: Traffic,
     reader: OnceLock<LogReader<OsDisk>>,
     progress: watch::Receiver<ReplicaProgress>,
 }
@@ -53,7 +58,7 @@ impl ReplicaHandle {
             // A fresh cell: can't be taken.
             let _ = cell.set(reader);
         }
-        ReplicaHandle { log, replica, inbox, reader: cell, progress }
+        ReplicaHandle { log, replica, inbox, reads: Traffic::default(), reader: cell, progress }
     }
 
     /// How far it is now.
@@ -64,6 +69,11 @@ impl ReplicaHandle {
     /// A receiver that is told of every move.
     pub fn watch(&self) -> watch::Receiver<ReplicaProgress> {
         self.progress.clone()
+    }
+
+    /// The first offset that may be read here. What lies below may be there yet, and is given to nobody.
+    pub fn log_start(&self) -> Offset {
+        self.reader().map_or(Offset::ZERO, LogReader::log_start)
     }
 
     /// Reads its segments; `None` until its first write was written out.

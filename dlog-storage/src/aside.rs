@@ -2,7 +2,7 @@
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
-use crate::log_state::{SegmentName, SegmentState};
+use crate::log_state::{LogState, SegmentName, SegmentState};
 use std::collections::BTreeSet;
 use std::io;
 
@@ -12,14 +12,29 @@ pub const ASIDE: &str = "aside";
 /// How often a folder that is filled anew while it is emptied (by a reader that saves an index) is emptied again.
 const REMOVE_TRIES: usize = 3;
 
-/// Moves every segment, index and half-written file that belongs to no named segment into the folder `aside`, and makes
-/// that durable. Other files are somebody else's. Gives the names that stay.
-pub(crate) fn set_aside<D: Disk>(disk: &D, dir: &str, named: &[SegmentState]) -> Result<Vec<String>, StorageError> {
-    let named: BTreeSet<SegmentName> = named.iter().map(SegmentState::name).collect();
+/// What [`set_aside`] left in a log's folder.
+pub(crate) struct Stays {
+    /// All names there.
+    pub(crate) names: Vec<String>,
+    /// Segments and indexes from before the local start, which the state doesn't name any more but an older one may.
+    pub(crate) before_start: Vec<String>,
+}
+
+/// Moves every segment, index and half-written file that belongs to no segment of `state` into the folder `aside`, and makes
+/// that durable. Other files are somebody else's. What begins at or below the local start stays too: new frames never take
+/// its name, and the older checkpoint may still want it.
+pub(crate) fn set_aside<D: Disk>(disk: &D, dir: &str, state: &LogState) -> Result<Stays, StorageError> {
+    let named: BTreeSet<SegmentName> = state.segments.iter().map(SegmentState::name).collect();
     let names = disk.list(dir).map_err(|e| StorageError::io("list", dir, e))?;
     let ours = |name: &String| [".segment", ".index", ".index.tmp"].iter().any(|end| name.ends_with(end));
-    let unnamed =
-        |name: &&String| ours(name) && SegmentName::parse(name).is_none_or(|segment| !named.contains(&segment));
+    let before_start = |name: &&String| {
+        let segment = SegmentName::parse(name).filter(|segment| !named.contains(segment));
+        segment.is_some_and(|segment| segment.first_index <= state.local_start.index)
+    };
+    let unnamed = |name: &&String| {
+        let known = SegmentName::parse(name).is_some_and(|segment| named.contains(&segment));
+        ours(name) && !known && !before_start(name)
+    };
     let goes: Vec<&String> = names.iter().filter(unnamed).collect();
     if !goes.is_empty() {
         let aside = format!("{dir}/{ASIDE}");
@@ -37,7 +52,8 @@ pub(crate) fn set_aside<D: Disk>(disk: &D, dir: &str, named: &[SegmentState]) ->
             disk.sync_dir(dir).map_err(|e| StorageError::sync(dir, e))?;
         }
     }
-    Ok(names.into_iter().filter(|name| !unnamed(&name)).collect())
+    let before_start: Vec<String> = names.iter().filter(before_start).cloned().collect();
+    Ok(Stays { names: names.into_iter().filter(|name| !unnamed(&name)).collect(), before_start })
 }
 
 /// Removes a file; it is fine if it is gone.

@@ -24,6 +24,7 @@ pub mod producers;
 pub mod reader;
 pub mod recovery;
 mod replica_meta;
+pub mod retention;
 pub mod segment;
 pub mod shard_store;
 pub mod sim_disk;

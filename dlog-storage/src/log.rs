@@ -34,9 +34,19 @@ pub struct Log<D: Disk> {
     next_generation: u64,
     /// The ended ones among `segments` as readers see them: made anew only when one ends or goes.
     ended: Arc<Vec<SegmentView<D>>>,
+    /// Files from before the local start, until no checkpoint names them.
+    retired: Vec<Retired>,
     names_unsynced: bool,
     damage: Vec<StorageError>,
     poisoned: Option<String>,
+}
+
+/// A file that this log no longer reads.
+struct Retired {
+    path: String,
+    bytes: u64,
+    /// The first checkpoint that doesn't name it; `None` before one is begun.
+    unnamed_since: Option<u64>,
 }
 
 /// A segment and what the writer must still do for it.
@@ -96,7 +106,7 @@ impl<D: Disk> Log<D> {
     ) -> Result<Log<D>, StorageError> {
         state.check().map_err(|detail| StorageError::Invalid { detail: format!("{dir}: {detail}") })?;
         cache.forget(identity.replica);
-        let present = aside::set_aside(&disk, dir, &state.segments)?;
+        let stays = aside::set_aside(&disk, dir, state)?;
         let shared_dir: Arc<str> = Arc::from(dir);
         let live = |segment: &SegmentState| Live {
             at: SegmentView {
@@ -128,28 +138,17 @@ impl<D: Disk> Log<D> {
             term_starts: state.term_starts.clone(),
             next_generation: state.next_generation,
             ended: Arc::default(),
+            retired: Vec::new(),
             names_unsynced: false,
             damage: Vec::new(),
             poisoned: None,
         };
-        log.drop_missing_front(&present);
-        log.find_damage(&present)?;
+        let retired = |name: &String| Retired { path: format!("{dir}/{name}"), bytes: 0, unnamed_since: None };
+        log.retired = stays.before_start.iter().map(retired).collect();
+        log.find_damage(&stays.names)?;
         log.renew_ended();
         log.publish();
         Ok(log)
-    }
-
-    /// A segment below the log start whose file is gone was dropped after the state was made.
-    fn drop_missing_front(&mut self, present: &[String]) {
-        while let Some(first) = self.segments.first()
-            && first.at.last.next_offset <= self.log_start
-            && first.at.ended
-            && !present.contains(&first.at.segment.name().file())
-        {
-            self.local_start = first.at.last;
-            self.segments.remove(0);
-        }
-        self.clip_term_starts();
     }
 
     /// Notes missing files, and opens the last segment if it goes on.
@@ -193,9 +192,10 @@ impl<D: Disk> Log<D> {
         self.log_start
     }
 
-    /// Bytes of its segments.
+    /// Bytes of its segments, those included that only an older checkpoint still names.
     pub fn bytes(&self) -> u64 {
-        self.segments.iter().map(|live| live.at.end).sum()
+        let retired: u64 = self.retired.iter().map(|retired| retired.bytes).sum();
+        retired + self.segments.iter().map(|live| live.at.end).sum::<u64>()
     }
 
     /// Whether a sync is owed.
@@ -542,6 +542,12 @@ fn save_index<D: Disk>(disk: &D, open: &OpenSegment<D>) {
     }
 }
 
+#[cfg(test)]
+#[path = "log_damage_tests.rs"]
+mod damage_tests;
+#[cfg(test)]
+#[path = "log_retention_tests.rs"]
+mod retention_tests;
 #[cfg(test)]
 #[path = "log_tests.rs"]
 mod tests;

@@ -2,15 +2,14 @@
 
 use super::*;
 use crate::testing::{FrameMaker, IDENTITY, OPTIONS, point};
-use crate::{LoseUnsynced, SimDisk, SimDiskOptions};
+use crate::{SimDisk, SimDiskOptions};
 use dlog_core::{FrameKind, Term, batch};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use std::io;
 
-const DIR: &str = "shard-0/logs/5/2";
+pub(super) const DIR: &str = "shard-0/logs/5/2";
 
-fn disk(seed: u64) -> SimDisk {
+pub(super) fn disk(seed: u64) -> SimDisk {
     let disk = SimDisk::with_seed(seed);
     disk.create_dir(DIR).expect("made");
     for dir in ["shard-0/logs/5", "shard-0/logs", "shard-0", ""] {
@@ -19,17 +18,17 @@ fn disk(seed: u64) -> SimDisk {
     disk
 }
 
-fn create(disk: &SimDisk, cache_bytes: usize) -> Log<SimDisk> {
+pub(super) fn create(disk: &SimDisk, cache_bytes: usize) -> Log<SimDisk> {
     Log::create(disk.clone(), DIR, IDENTITY, LogPoint::default(), OPTIONS, TailCache::new(cache_bytes))
         .expect("created")
 }
 
-fn open(disk: &SimDisk, state: &LogState, cache_bytes: usize) -> Log<SimDisk> {
+pub(super) fn open(disk: &SimDisk, state: &LogState, cache_bytes: usize) -> Log<SimDisk> {
     Log::open(disk.clone(), DIR, IDENTITY, state, OPTIONS, TailCache::new(cache_bytes)).expect("opened")
 }
 
 /// A log of 30 frames in several segments, and the frames.
-fn filled(disk: &SimDisk) -> (Log<SimDisk>, Vec<Frame>) {
+pub(super) fn filled(disk: &SimDisk) -> (Log<SimDisk>, Vec<Frame>) {
     let mut log = create(disk, 0);
     let mut maker = FrameMaker::new(LogPoint::default());
     let frames: Vec<Frame> = (0..30).map(|n| maker.records(&[n * 10, n * 10 - 15], 60)).collect();
@@ -40,7 +39,7 @@ fn filled(disk: &SimDisk) -> (Log<SimDisk>, Vec<Frame>) {
 }
 
 /// All batches from `from` on, read in steps of `bytes_max`.
-fn read_all(
+pub(super) fn read_all(
     reader: &LogReader<SimDisk>,
     mut from: Offset,
     bytes_max: usize,
@@ -55,7 +54,7 @@ fn read_all(
     Ok(all)
 }
 
-fn payloads(frames: &[Frame]) -> Vec<bytes::Bytes> {
+pub(super) fn payloads(frames: &[Frame]) -> Vec<bytes::Bytes> {
     frames.iter().filter(|frame| frame.kind == FrameKind::Records).map(|frame| frame.payload.clone()).collect()
 }
 
@@ -170,7 +169,9 @@ enum Step {
     Cut(Index),
     Reset(u64),
     LogStart(Index),
-    Drop(Index),
+    /// Retention, and two checkpoints: the first no longer names what goes, the second has it removed.
+    Retire(Index),
+    EndSegment,
     SegmentBytes(u64),
     Sync,
     CloseAndOpen,
@@ -195,7 +196,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => any::<Index>().prop_map(Step::Cut),
         1 => (1u64..50).prop_map(Step::Reset),
         1 => any::<Index>().prop_map(Step::LogStart),
-        1 => any::<Index>().prop_map(Step::Drop),
+        1 => any::<Index>().prop_map(Step::Retire),
+        1 => Just(Step::EndSegment),
         1 => (300u64..2000).prop_map(Step::SegmentBytes),
         1 => Just(Step::Sync),
         1 => Just(Step::CloseAndOpen),
@@ -212,6 +214,7 @@ struct Run {
     kept: (LogState, Model),
     /// What the journal surely has: cuts and resets are done only once they are durable.
     durable: Model,
+    checkpoints: u64,
 }
 
 impl Run {
@@ -222,7 +225,7 @@ impl Run {
         let term = Term(1);
         let model = Model { start: LogPoint::default(), log_start: Offset::ZERO, frames: Vec::new(), term };
         let kept = (log.state(), model.clone());
-        Run { disk, cache_bytes, log, durable: model.clone(), model, kept }
+        Run { disk, cache_bytes, log, durable: model.clone(), model, kept, checkpoints: 0 }
     }
 
     fn make(&self, shapes: Vec<(Vec<i64>, usize)>) -> Vec<Frame> {
@@ -234,8 +237,12 @@ impl Run {
     }
 
     fn checkpoint(&mut self) {
+        self.checkpoints += 1;
+        self.log.note_checkpoint(self.checkpoints);
         let state = self.log.state();
         self.log.sync().expect("synced");
+        self.log.remove_retired(self.checkpoints).expect("removed");
+        self.log.sync().expect("names synced");
         assert!(!self.log.is_dirty());
         self.kept = (state, self.model.clone());
         self.durable = self.model.clone();
@@ -285,14 +292,17 @@ impl Run {
                 self.log.set_log_start(start);
                 self.model.log_start = self.model.log_start.max(start);
             }
-            // As the callers do it: what is dropped is in no checkpoint any more.
-            Step::Drop(at) => {
-                let index = LogIndex(at.index(self.model.last().index.0 as usize + 1) as u64);
-                self.log.drop_segments_below(Offset::MAX).expect("dropped");
-                self.log.drop_segments_through(index).expect("dropped");
-                self.model.shortened(self.log.local_start());
+            Step::Retire(at) => {
+                let through = LogIndex(at.index(self.model.last().index.0 as usize + 1) as u64);
+                self.log.retire_below_log_start(through).expect("retired");
+                let start = self.log.local_start();
+                assert!(
+                    start == self.model.start || start.index <= through && start.next_offset <= self.model.log_start
+                );
+                self.model.shortened(start);
                 self.checkpoint();
             }
+            Step::EndSegment => self.log.end_segment().expect("ended"),
             Step::SegmentBytes(bytes) => self.log.set_segment_bytes(bytes),
             Step::Sync => self.checkpoint(),
             Step::CloseAndOpen => {
@@ -352,60 +362,6 @@ proptest! {
             run.step(step);
             run.model.check(&run.log, u64::from(at));
         }
-    }
-
-    /// With one byte of a segment flipped, every read gives what was written or an error.
-    #[test]
-    fn damage_is_never_served(
-        segment in any::<Index>(),
-        byte in any::<Index>(),
-        mask in 1u8..=255,
-        bytes_max in 0usize..2000,
-        from in 0u64..60,
-        index_too in any::<bool>(),
-    ) {
-        let disk = disk(1);
-        let (mut log, frames) = filled(&disk);
-        log.close().expect("closed");
-        let state = log.state();
-        let damaged = &state.segments[segment.index(state.segments.len())];
-        let position = byte.index(damaged.bytes as usize) as u64;
-        disk.flip(&format!("{DIR}/{}", damaged.name().file()), position, mask);
-        if index_too {
-            let path = format!("{DIR}/{}", damaged.name().index_file());
-            let length = disk.open(&path).expect("it was written").len().expect("known");
-            disk.flip(&path, byte.index(length as usize) as u64, mask);
-        }
-        let log = open(&disk, &state, 0);
-        let reader = log.reader();
-        let mut from = Offset(from);
-        let whole = payloads(&frames);
-        while from < reader.log_end() {
-            match reader.read_batches(from, reader.log_end(), bytes_max) {
-                Ok(read) => {
-                    let first = (from.0 / 2) as usize;
-                    prop_assert_eq!(&read.batches[..], &whole[first..first + read.batches.len()]);
-                    from = read.next;
-                }
-                Err(StorageError::Corrupt { path, position: at, .. }) => {
-                    prop_assert!(path.contains(&damaged.name().to_string()) && at <= position, "{path} {at}");
-                    break;
-                }
-                Err(other) => prop_assert!(false, "{other}"),
-            }
-        }
-        for from in 1..=30 {
-            if let Ok(read) = reader.read_frames(LogIndex(from), LogIndex(31), bytes_max) {
-                let first = from as usize - 1;
-                prop_assert_eq!(&read[..], &frames[first..first + read.len()]);
-            }
-            let time = TimestampMs(from as i64 * 10);
-            if let Ok(found) = reader.offset_for_time(time, Offset(60)) {
-                let expected = if from < 30 { Some(Offset(from * 2)) } else { None };
-                prop_assert_eq!(found, expected);
-            }
-        }
-        prop_assert!(read_all(&reader, Offset(0), 500).is_err(), "every byte of a segment is under some checksum");
     }
 }
 
@@ -494,154 +450,6 @@ fn a_failed_sync_poisons() {
 }
 
 #[test]
-fn a_reader_goes_on_while_files_are_removed() {
-    let disk = disk(1);
-    let (mut log, frames) = filled(&disk);
-    let reader = log.reader();
-    let read = reader.read_batches(Offset(0), Offset(60), 100).expect("readable");
-    assert_eq!(read.batches, payloads(&frames[..read.batches.len()]));
-    log.set_log_start(Offset(30));
-    assert!(log.drop_segments_below(Offset::MAX).expect("dropped") > 0);
-    let below = reader.read_batches(read.next, Offset(60), 100);
-    assert!(matches!(below, Err(StorageError::OutOfRange { log_start: Offset(30), .. })), "{below:?}");
-    assert_eq!(read_all(&reader, Offset(30), 100).expect("readable"), payloads(&frames[15..]));
-    log.cut(LogIndex(20)).expect("cut");
-    assert_eq!(read_all(&reader, Offset(30), 100).expect("readable"), payloads(&frames[15..19]));
-    log.delete().expect("deleted");
-    assert!(reader.read_batches(Offset(36), Offset(38), 100).is_err());
-    assert!(disk.list(DIR).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
-}
-
-/// Readers on other threads, while the log is appended to, cut and shortened: each sees only what was written.
-#[test]
-fn readers_run_beside_the_writer() {
-    let disk = disk(1);
-    let mut log = create(&disk, 2000);
-    // Gone once the writer is, also if it panics: then the readers end too.
-    let writing = Arc::new(());
-    std::thread::scope(|scope| {
-        for thread in 0..2u64 {
-            let (reader, writing) = (log.reader(), Arc::downgrade(&writing));
-            scope.spawn(move || {
-                let mut from = Offset(thread);
-                while writing.upgrade().is_some() {
-                    match reader.read_batches(from, Offset::MAX, 700) {
-                        Ok(read) => from = if read.batches.is_empty() { reader.log_start() } else { read.next },
-                        Err(StorageError::OutOfRange { log_start, .. }) => from = log_start,
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-            });
-        }
-        let _writing = writing;
-        for round in 0..200u64 {
-            let mut maker = FrameMaker::new(log.last());
-            maker.term = Term(round + 1);
-            let frames: Vec<Frame> = (0..6).map(|n| maker.records(&[n], 90)).collect();
-            log.append(&frames).expect("appended");
-            if round % 3 == 0 {
-                log.cut(LogIndex(log.last().index.0 - 3)).expect("cut");
-            }
-            if round % 7 == 0 {
-                log.set_log_start(Offset(log.last().next_offset.0.saturating_sub(4)));
-                log.drop_segments_below(Offset::MAX).expect("dropped");
-            }
-        }
-    });
-}
-
-#[test]
-fn unnamed_files_are_set_aside_not_deleted() {
-    let disk = disk(1);
-    let (mut log, frames) = filled(&disk);
-    disk.create(&format!("{DIR}/00000000000000000009.producers")).expect("made");
-    let mut state = log.state();
-    state.trim(LogIndex(10));
-    let before = disk.list(DIR).expect("listed");
-    log.close().expect("closed");
-    let log = open(&disk, &state, 0);
-    let (aside, here) = (disk.list(&format!("{DIR}/aside")).expect("made"), disk.list(DIR).expect("listed"));
-    assert_eq!(here.iter().filter(|name| name.ends_with(".segment")).count(), state.segments.len());
-    assert!(here.iter().any(|name| name.ends_with(".producers")), "not ours");
-    assert!(aside.len() + here.len() > before.len() && aside.iter().all(|name| name.ends_with(".0")));
-    let kept = log.last().index.0 as usize;
-    assert_eq!(read_all(&log.reader(), Offset(0), 500).expect("readable"), payloads(&frames[..kept]));
-    let mut log =
-        Log::create(disk.clone(), DIR, IDENTITY, LogPoint::default(), OPTIONS, TailCache::new(0)).expect("created");
-    assert_eq!(log.last(), LogPoint::default());
-    assert!(log.remove_aside().expect("removed") > 3000);
-    assert!(disk.list(&format!("{DIR}/aside")).is_err());
-}
-
-#[test]
-fn a_missing_or_short_segment_is_told_and_the_log_goes_on() {
-    for (missing, last) in [(true, false), (true, true), (false, true)] {
-        let disk = disk(1);
-        let (log, frames) = filled(&disk);
-        let state = log.state();
-        let at = if last { state.segments.len() - 1 } else { 1 };
-        let path = format!("{DIR}/{}", state.segments[at].name().file());
-        drop(log);
-        if missing {
-            disk.remove(&path).expect("removed");
-        } else {
-            disk.open(&path).expect("there").set_len(state.segments[at].bytes - 1).expect("shortened");
-        }
-        let mut log = open(&disk, &state, 0);
-        assert_eq!(log.damage().len(), 1);
-        let more = FrameMaker::new(log.last()).records(&[7], 10);
-        log.append(std::slice::from_ref(&more)).expect("appended");
-        let reader = log.reader();
-        let spoiled = reader.read_frames(state.segments[at].last.index, LogIndex(99), 1);
-        assert!(spoiled.as_ref().is_err_and(StorageError::is_corrupt), "{spoiled:?}");
-        assert_eq!(reader.read_frames(LogIndex(31), LogIndex(99), 1).expect("readable"), [more]);
-        assert_eq!(reader.read_frames(LogIndex(1), LogIndex(2), 1).expect("readable"), frames[..1]);
-    }
-}
-
-#[test]
-fn segments_dropped_below_the_log_start_are_not_missed() {
-    let disk = disk(1);
-    let (mut log, frames) = filled(&disk);
-    log.set_log_start(Offset(30));
-    let state = log.state();
-    log.drop_segments_below(Offset(30)).expect("dropped");
-    let start = log.local_start();
-    let log = open(&disk, &state, 0);
-    assert_eq!((log.damage().len(), log.local_start()), (0, start));
-    log.state().check().expect("sound");
-    assert_eq!(read_all(&log.reader(), Offset(30), 100).expect("readable"), payloads(&frames[15..]));
-}
-
-/// After a crash an index is loaded or made anew by the first reader, and then stands beside an ended segment.
-#[test]
-fn a_lost_index_is_made_anew_once() {
-    let disk = disk(1);
-    let (log, frames) = filled(&disk);
-    let state = log.state();
-    drop(log);
-    for segment in &state.segments {
-        let _ = disk.remove(&format!("{DIR}/{}", segment.name().index_file()));
-    }
-    let log = open(&disk, &state, 0);
-    assert_eq!(read_all(&log.reader(), Offset(0), 1).expect("readable"), payloads(&frames));
-    let ended = state.segments.iter().filter(|segment| segment.ended);
-    for segment in ended {
-        disk.open(&format!("{DIR}/{}", segment.name().index_file())).expect("written again");
-    }
-}
-
-#[test]
-fn a_segment_of_another_log_is_damage() {
-    let disk = disk(1);
-    let (log, _) = filled(&disk);
-    let other = LogIdentity { log: dlog_core::LogId(6), ..IDENTITY };
-    let log = Log::open(disk, DIR, other, &log.state(), OPTIONS, TailCache::new(0)).expect("opened");
-    assert!(log.damage()[0].is_corrupt());
-    assert!(log.reader().read_frames(LogIndex(1), LogIndex(2), 1).is_err());
-}
-
-#[test]
 fn small_reads_do_not_pin_large_buffers() {
     let disk = disk(1);
     let options = LogOptions { segment_bytes: 1 << 20, index_interval_bytes: 1 << 16 };
@@ -667,16 +475,4 @@ fn the_last_records_are_counted_back() {
     assert_eq!(reader.offset_of_last(5, Offset(60)), Offset(55));
     assert_eq!(reader.offset_of_last(5, Offset(40)), Offset(35));
     assert_eq!(reader.offset_of_last(500, Offset(60)), Offset(10));
-}
-
-#[test]
-fn without_sync_nothing_is_promised_and_with_it_all_is() {
-    let options = SimDiskOptions { lose_unsynced: LoseUnsynced::All, ignore_sync: true, ..SimDiskOptions::default() };
-    let disk = SimDisk::new(options);
-    disk.create_dir(DIR).expect("made");
-    let (log, _) = filled(&disk);
-    let state = log.state();
-    disk.crash();
-    let lost = Log::open(disk, DIR, IDENTITY, &state, OPTIONS, TailCache::new(0));
-    assert!(lost.is_err() || lost.is_ok_and(|log| !log.damage().is_empty()), "a disk that ignores syncs is noticed");
 }

@@ -78,27 +78,26 @@ pub fn indexes<D: Disk>(disk: &D, dir: &str) -> Result<Vec<LogIndex>, StorageErr
     Ok(names.iter().filter_map(|name| index_of(name)).collect())
 }
 
-/// The newest usable table: not from before the local start `from`, whole, and if possible not from behind `last` (a table
-/// that waits for a reset that never became durable, or of entries that this disk never got).
+/// The first of these tables, which checkpoints or the journal name, that is whole. A file that nothing names is never read:
+/// it may belong to a snapshot whose install never became durable, over a log that took another way since.
 ///
 /// # Errors
-/// The disk's; a damaged file is passed over.
+/// The disk's; a missing or damaged file is passed over.
 pub fn load<D: Disk>(
     disk: &D,
     dir: &str,
     replica: ReplicaId,
-    from: LogIndex,
-    last: LogIndex,
+    named: &[LogIndex],
 ) -> Result<Option<(LogIndex, Bytes)>, StorageError> {
-    let indexes = indexes(disk, dir)?;
-    let within = indexes.iter().rev().filter(|index| **index >= from && **index <= last);
-    let behind = indexes.iter().filter(|index| **index > last);
-    for index in within.chain(behind).copied() {
-        let bytes = read_whole(disk, &format!("{dir}/{}", file_name(index)))?;
-        if let Some(table) = decode(&bytes, replica, index) {
-            return Ok(Some((index, table)));
+    let present = indexes(disk, dir)?;
+    for index in named.iter().copied() {
+        if present.contains(&index) {
+            let bytes = read_whole(disk, &format!("{dir}/{}", file_name(index)))?;
+            if let Some(table) = decode(&bytes, replica, index) {
+                return Ok(Some((index, table)));
+            }
         }
-        tracing::warn!(%replica, %index, "a producer file is damaged and passed over");
+        tracing::warn!(%replica, %index, "a producer file is missing or damaged, and passed over");
     }
     Ok(None)
 }
@@ -133,21 +132,22 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_usable_one_is_loaded() {
+    fn the_first_usable_of_those_named_is_loaded() {
         let disk = SimDisk::with_seed(1);
         disk.create_dir("r").expect("made");
         for index in [3, 7, 12] {
             store(&disk, "r", REPLICA, LogIndex(index), &index.to_le_bytes()).expect("stored");
         }
-        let load = |from, last| {
-            load(&disk, "r", REPLICA, LogIndex(from), LogIndex(last)).expect("read").map(|(index, _)| index.0)
+        let load = |named: &[u64]| {
+            let named: Vec<LogIndex> = named.iter().copied().map(LogIndex).collect();
+            load(&disk, "r", REPLICA, &named).expect("read").map(|(index, _)| index.0)
         };
-        assert_eq!(load(0, 20), Some(12));
-        assert_eq!(load(0, 10), Some(7), "not from behind the last frame");
-        assert_eq!(load(10, 10), Some(12), "unless no other is usable");
-        assert_eq!(load(13, 20), None);
+        assert_eq!(load(&[7, 3]), Some(7), "12 is named by nobody");
+        assert_eq!(load(&[]), None);
+        assert_eq!(load(&[8, 3]), Some(3), "a missing one is passed over");
         disk.flip(&format!("r/{}", file_name(LogIndex(7))), 50, 1);
-        assert_eq!(load(0, 10), Some(3), "a damaged one is passed over");
+        assert_eq!(load(&[7, 3]), Some(3), "a damaged one is passed over");
+        assert_eq!(load(&[7]), None);
         remove_before(&disk, "r", LogIndex(7)).expect("removed");
         assert_eq!(indexes(&disk, "r").expect("listed"), [LogIndex(7), LogIndex(12)]);
     }

@@ -7,6 +7,7 @@ use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::index::greatest_time;
 use crate::log_state::LogIdentity;
+use crate::retention::SegmentFacts;
 use crate::segment::OpenSegment;
 use crate::view::{SegmentView, Shared};
 use crate::walk::Walk;
@@ -21,7 +22,7 @@ const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 1 << 20;
 /// Reads one log. Clones are cheap and share what is open.
 pub struct LogReader<D: Disk> {
-    shared: Arc<Shared<D>>,
+    pub(crate) shared: Arc<Shared<D>>,
 }
 
 impl<D: Disk> Clone for LogReader<D> {
@@ -70,6 +71,19 @@ impl<D: Disk> LogReader<D> {
     /// The last frame written here.
     pub fn last(&self) -> LogPoint {
         self.shared.view().last
+    }
+
+    /// What retention needs to know of its segments, from old to new. Never waits for the disk.
+    pub fn segments(&self) -> Vec<SegmentFacts> {
+        let facts = |at: &SegmentView<D>| SegmentFacts {
+            start: at.segment.start.next_offset,
+            end: at.last.next_offset,
+            bytes: at.end,
+            greatest_time: at.greatest_time,
+            ended: at.ended,
+            generation: at.segment.generation,
+        };
+        self.shared.view().segments_from(|_| false).map(facts).collect()
     }
 
     /// Bytes of the log's segments.

@@ -18,9 +18,13 @@
 //! | 13 | a torn group, then a file whose first group goes on with the chain | valid: an earlier start dropped the torn one |
 //! | 14 | the folder of a replica that neither checkpoint nor journal names | set aside, never deleted |
 //! | 15 | the files of a replica that the journal deletes | removed, gone or not |
-//! | 16 | a segment that the checkpoint names is missing or short, and no later cut or reset explains it | told as damage of that replica |
+//! | 16 | a segment that the checkpoint names is missing or short, and no later cut or reset explains it | told as damage of that replica, below the log start too: retention removes a file only once no checkpoint names it |
 //! | 17 | frames behind the checkpoint | written again into segments, whatever stands there |
 //! | 18 | files of the journal that no checkpoint needs | used again |
+//! | 19 | a segment from before the local start, which the checkpoint doesn't name | left, then removed once both checkpoints are new |
+//! | 20 | a producer file that the newest name for one (journal, then checkpoint) means | given with its label, also above the last frame |
+//! | 21 | that file is missing or damaged | the one before that a checkpoint names, if not from before the local start; none, if the log begins at 1; else told as damage of that replica |
+//! | 22 | a producer file that nothing names | never read: its snapshot's install isn't durable |
 //!
 //! Order: nothing of what was found counts as persisted before all frames behind the checkpoint are written again and
 //! synced, a fresh journal file is made, and a checkpoint is written that begins there.
@@ -129,6 +133,8 @@ impl Slots {
 /// A shard's files as found, nothing changed yet.
 struct Found {
     checkpoint: Checkpoint,
+    /// Labels of the producer files that the other checkpoint names.
+    other_producers: BTreeMap<ReplicaId, LogIndex>,
     slots: Slots,
     /// Generations in the journal's folder, rising.
     files: Vec<u64>,
@@ -144,6 +150,8 @@ pub(crate) struct Recovered<D: Disk> {
     pub journal: Journal<D>,
     pub slots: Slots,
     pub checkpoint: Checkpoint,
+    /// Labels of the producer files that the other checkpoint names.
+    pub other_producers: BTreeMap<ReplicaId, LogIndex>,
     pub replayed: Replayed<D>,
     pub fresh: bool,
     pub torn: bool,
@@ -212,14 +220,16 @@ fn look<D: Disk>(disk: &D, paths: &ShardPaths, identity: (ClusterId, ShardId)) -
             Ok(Look::Fresh { leftovers: files })
         }
         (SlotState::Good(a), SlotState::Good(b)) => {
-            let checkpoint = if newest == Slot::A { *a } else { *b };
-            Ok(Look::Used(Box::new(Found { checkpoint, slots, files })))
+            let (checkpoint, other) = if newest == Slot::A { (*a, *b) } else { (*b, *a) };
+            let labels = other.replicas.iter().filter_map(|replica| Some((replica.replica, replica.producers?)));
+            Ok(Look::Used(Box::new(Found { checkpoint, other_producers: labels.collect(), slots, files })))
         }
         (SlotState::Good(good), other) | (other, SlotState::Good(good)) => {
             if let SlotState::Bad(why) = other {
                 tracing::warn!(dir = %paths.dir, %why, "one checkpoint is damaged, the other is used");
             }
-            Ok(Look::Used(Box::new(Found { checkpoint: *good, slots, files })))
+            let other_producers = BTreeMap::new();
+            Ok(Look::Used(Box::new(Found { checkpoint: *good, other_producers, slots, files })))
         }
         (a, b) => {
             let why = [a, b].into_iter().filter_map(|state| match state {
@@ -308,8 +318,8 @@ pub(crate) fn recover<D: Disk>(
     let (last_number, last_crc) = (scan.end.number, scan.end.crc);
     let start = JournalStart { old, spare, generation, last_number, last_crc, first: false };
     let journal = Journal::start(disk.clone(), &paths.journal, identity.0, identity.1, options, start)?;
-    let (slots, checkpoint) = (found.slots, found.checkpoint);
-    Ok(Recovered { journal, slots, checkpoint, replayed, fresh: false, torn: scan.torn })
+    let Found { checkpoint, other_producers, slots, .. } = found;
+    Ok(Recovered { journal, slots, checkpoint, other_producers, replayed, fresh: false, torn: scan.torn })
 }
 
 fn create<D: Disk>(
@@ -328,7 +338,8 @@ fn create<D: Disk>(
     let position = JournalPosition { generation: 1, position: FIRST_GROUP_AT, number: 0, crc: 0 };
     let checkpoint = Checkpoint { sequence: 0, position, replicas: Vec::new(), marks: BTreeMap::new() };
     let slots = Slots { a: None, b: None };
-    Ok(Recovered { journal, slots, checkpoint, replayed: Replayed::default(), fresh: true, torn: false })
+    let (other_producers, replayed) = (BTreeMap::new(), Replayed::default());
+    Ok(Recovered { journal, slots, checkpoint, other_producers, replayed, fresh: true, torn: false })
 }
 
 /// Row 14.

@@ -6,7 +6,7 @@ use crate::shard_store::{ShardIdentity, ShardStore, StoreOptions};
 use crate::sim_disk::{LoseUnsynced, SimDisk, SimDiskOptions};
 use bytes::Bytes;
 use dlog_core::write::{Create, LogPoint, RestoredReplica, WriteOp};
-use dlog_core::{Frame, FrameKind, LogId, Term};
+use dlog_core::{Frame, FrameKind, LogId, Offset, Term};
 
 const IDENTITY: ShardIdentity = ShardIdentity { cluster: ClusterId([7; 16]), shard: ShardId(3) };
 const FIRST: &str = "shard-3/journal/00000000000000000001.journal";
@@ -404,6 +404,90 @@ fn row_18_unneeded_files_are_used_again() {
     }
     disk.crash();
     assert_eq!(open(&disk).1[0].last.index, LogIndex(23));
+}
+
+const DIR: &str = "shard-3/logs/1/4294967297";
+
+fn names_with(disk: &SimDisk, end: &str) -> Vec<String> {
+    disk.list(DIR).expect("there").into_iter().filter(|name| name.ends_with(end)).collect()
+}
+
+#[test]
+fn row_19_a_segment_from_before_the_local_start() {
+    let disk = disk();
+    let (mut store, at) = store(&disk, 9);
+    store.checkpoint(Vec::new()).expect("made");
+    assert_eq!(names_with(&disk, ".segment").len(), 3);
+    let point = LogPoint { index: LogIndex(20), next_offset: Offset(20), ..at };
+    store.commit(write(0, vec![WriteOp::Reset(point)])).expect("committed");
+    disk.crash();
+    let (mut store, restored) = open(&disk);
+    assert_eq!((restored[0].local_start, store.damage().len()), (point, 0));
+    store.checkpoint(Vec::new()).expect("made");
+    assert!(names_with(&disk, ".segment").is_empty() && disk.list(&format!("{DIR}/aside")).is_err());
+}
+
+fn producers(index: u64) -> WriteOp {
+    WriteOp::Producers { index: LogIndex(index), table: Bytes::from(format!("as of {index}")) }
+}
+
+fn label(restored: &[RestoredReplica]) -> Option<u64> {
+    let (index, table) = restored[0].producers.as_ref()?;
+    assert_eq!(table[..], *format!("as of {index}").as_bytes());
+    Some(index.0)
+}
+
+#[test]
+fn row_20_the_newest_name_for_a_producer_file() {
+    let disk = disk();
+    let (mut store, at) = store(&disk, 3);
+    store.checkpoint(vec![(REPLICA, LogIndex(2), Bytes::from_static(b"as of 2"))]).expect("made");
+    let point = LogPoint { index: LogIndex(20), ..at };
+    store.commit(write(20, vec![WriteOp::Reset(point), producers(25)])).expect("committed");
+    disk.crash();
+    let (mut store, restored) = open(&disk);
+    assert_eq!((label(&restored), restored[0].last), (Some(25), point), "above the last frame");
+    store.commit(write(20, vec![WriteOp::Reset(LogPoint { index: LogIndex(30), ..at })])).expect("committed");
+    disk.crash();
+    assert_eq!(label(&open(&disk).1), None, "a reset without one leaves none");
+}
+
+#[test]
+fn row_21_a_producer_file_is_damaged() {
+    for (reset, lost, expected) in
+        [(false, vec![3], Some(2)), (false, vec![3, 2], None), (true, vec![25], None), (true, vec![2, 3], Some(25))]
+    {
+        let disk = disk();
+        let (mut store, at) = store(&disk, 3);
+        for index in [2, 3] {
+            let table = Bytes::from(format!("as of {index}"));
+            store.checkpoint(vec![(REPLICA, LogIndex(index), table)]).expect("made");
+        }
+        if reset {
+            let point = LogPoint { index: LogIndex(20), ..at };
+            store.commit(write(20, vec![WriteOp::Reset(point), producers(25)])).expect("committed");
+        }
+        disk.crash();
+        for index in &lost {
+            disk.flip(&format!("{DIR}/{}", crate::producers::file_name(LogIndex(*index))), 50, 1);
+        }
+        for _ in 0..2 {
+            let (store, restored) = open(&disk);
+            assert_eq!(label(&restored), expected, "{reset} {lost:?}");
+            let damaged = reset && expected.is_none();
+            assert_eq!(store.damage().len(), usize::from(damaged), "{reset} {lost:?}: {:?}", store.damage());
+        }
+    }
+}
+
+#[test]
+fn row_22_a_producer_file_that_nothing_names() {
+    let disk = disk();
+    let (mut store, _) = store(&disk, 3);
+    store.checkpoint(vec![(REPLICA, LogIndex(1), Bytes::from_static(b"as of 1"))]).expect("made");
+    drop(store);
+    crate::producers::store(&disk, DIR, REPLICA, LogIndex(2), b"as of 2").expect("stored");
+    assert_eq!(label(&open(&disk).1), Some(1), "as of an entry that may be another one here");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use dlog_core::{Frame, LogId, LogIndex, ReplicaId, Term};
 
 /// One replica as of the last group of the journal.
 ///
-/// Invariants: `local_start <= last_index`; `term` and `commit` never go back; `last` is known unless a cut moved the end.
+/// Invariants: `local_start <= last_index`; `term` and `commit` never go back; `last` is known unless a cut moved the end;
+/// `producers` is never below `local_start`, but may lie above `last_index` behind a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaMeta {
     /// Its log.
@@ -27,6 +28,8 @@ pub struct ReplicaMeta {
     pub membership_index: LogIndex,
     /// Opaque here.
     pub membership: Bytes,
+    /// Label of its newest producer file, which stands in its folder, synced.
+    pub producers: Option<LogIndex>,
     /// The index before the first one kept.
     pub local_start: LogIndex,
     /// The last frame's index.
@@ -48,6 +51,7 @@ impl ReplicaMeta {
             commit: LogIndex::ZERO,
             membership_index: LogIndex::ZERO,
             membership: create.membership.clone(),
+            producers: None,
             local_start: create.start.index,
             last_index: create.start.index,
             last: Some(create.start),
@@ -106,6 +110,14 @@ impl ReplicaMeta {
             WriteOp::LogStart(_) => {}
             WriteOp::Reset(point) => {
                 (self.local_start, self.last_index, self.last) = (point.index, point.index, Some(*point));
+                self.producers = None;
+            }
+            WriteOp::Producers { index, .. } => {
+                if *index < self.local_start || Some(*index) < self.producers {
+                    let (start, known) = (self.local_start, self.producers);
+                    return Err(format!("producers as of {index}, local start {start}, known as of {known:?}"));
+                }
+                self.producers = Some(*index);
             }
             WriteOp::Delete => self.deleted = true,
         }

@@ -3,11 +3,12 @@
 //! Used by one thread at a time, a real disk thread or a simulator: nothing here starts a thread, waits or reads a clock.
 //! The usual round: [`commit`](ShardStore::commit) what is queued; when it returns, all of it is durable and may be told;
 //! [`write_out`](ShardStore::write_out) puts the frames where readers see them. Between rounds, in any order:
-//! [`seal`](ShardStore::seal) when idle, [`prepare`](ShardStore::prepare) slices of the next journal file,
-//! [`sync_slice`](ShardStore::sync_slice) and [`checkpoint`](ShardStore::checkpoint) when one is wanted.
+//! [`seal`](ShardStore::seal) when idle, [`prepare`](ShardStore::prepare) slices of the next journal file, and a checkpoint
+//! when one is wanted: [`begin_checkpoint`](ShardStore::begin_checkpoint), then slices of it between two commits.
 
 mod checkpointing;
 mod open;
+mod retaining;
 
 use crate::checkpoint::{Mark, MarkKind};
 use crate::disk::Disk;
@@ -17,9 +18,11 @@ use crate::journal::group::estimated_bytes;
 use crate::journal::{GroupFailure, Journal, JournalOptions};
 use crate::log::Log;
 use crate::log_state::{LogOptions, LogState};
+use crate::producers;
 use crate::reader::LogReader;
 use crate::recovery::{LogMaker, ShardPaths, Slots};
 use crate::replica_meta::ReplicaMeta;
+use checkpointing::Making;
 use dlog_core::limits::TAIL_CACHE_BYTES;
 use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_core::{LogIndex, Offset, ReplicaId, ShardId};
@@ -96,16 +99,15 @@ struct Replica<D: Disk> {
     /// `None` until its create is written out.
     log: Option<Log<D>>,
     segment_bytes: Option<u64>,
-    /// Labels of its producer file in the newest checkpoint, in the one before, and in the one that is being made.
+    /// Label of its producer file in the newest checkpoint.
     producers: Option<LogIndex>,
-    producers_before: Option<LogIndex>,
-    producers_next: Option<LogIndex>,
+    /// Producer files from before this label are removed.
+    tidied: Option<LogIndex>,
 }
 
 impl<D: Disk> Replica<D> {
     fn new(meta: ReplicaMeta) -> Replica<D> {
-        let (producers, producers_before, producers_next) = (None, None, None);
-        Replica { meta, log: None, segment_bytes: None, producers, producers_before, producers_next }
+        Replica { meta, log: None, segment_bytes: None, producers: None, tidied: None }
     }
 }
 
@@ -133,6 +135,14 @@ pub struct ShardStore<D: Disk> {
     moved: BTreeSet<ReplicaId>,
     /// Folders whose names must be synced before a checkpoint.
     unsynced_dirs: BTreeSet<String>,
+    /// A checkpoint on its way.
+    making: Option<Making>,
+    /// Whose local start moved since the last report.
+    started_later: BTreeSet<ReplicaId>,
+    /// Files wait for checkpoints before they can be removed.
+    removal_owed: bool,
+    /// What the start found missing beside the logs' own files.
+    damage: Vec<(ReplicaId, StorageError)>,
     started_clean: bool,
     found_torn: bool,
     poisoned: Option<String>,
@@ -146,16 +156,25 @@ impl<D: Disk> ShardStore<D> {
     /// [`StorageError::Invalid`] and [`StorageError::ReplicaExists`] refuse the writes, [`StorageError::JournalFull`] and
     /// [`StorageError::Full`] want room first: in all four nothing was written. Any other error leaves the group in doubt
     /// and the store unusable: the process must end.
-    pub fn commit(&mut self, writes: Vec<ReplicaWrite>) -> Result<GroupNumber, StorageError> {
+    pub fn commit(&mut self, mut writes: Vec<ReplicaWrite>) -> Result<GroupNumber, StorageError> {
+        self.commit_from(&mut writes)
+    }
+
+    /// As [`ShardStore::commit`], but what was not written stays in `writes`, for another try.
+    ///
+    /// # Errors
+    /// As [`ShardStore::commit`].
+    pub fn commit_from(&mut self, writes: &mut Vec<ReplicaWrite>) -> Result<GroupNumber, StorageError> {
         self.usable()?;
-        let (metas, commits) = self.staged(&writes)?;
+        let (metas, commits) = self.staged(writes)?;
         if writes.iter().all(|write| write.ops.is_empty()) {
             for (replica, meta) in metas {
                 self.replicas.get_mut(&replica).expect("staged from it").meta.commit = meta.commit;
             }
             return Ok(self.last_group());
         }
-        let number = match self.journal.append(&writes, &commits) {
+        self.store_tables(writes)?;
+        let number = match self.journal.append(writes, &commits) {
             Ok(number) => number,
             Err(GroupFailure::NotWritten(error @ StorageError::Invalid { .. })) => return Err(error),
             Err(GroupFailure::NotWritten(error)) => return Err(self.judge(error)),
@@ -172,12 +191,34 @@ impl<D: Disk> ShardStore<D> {
                 }
             }
         }
-        for write in writes {
+        for write in writes.drain(..) {
             let replica = write.replica;
-            let for_segments = |op: &WriteOp| !matches!(op, WriteOp::HardState { .. } | WriteOp::Configuration { .. });
+            let for_segments = |op: &WriteOp| {
+                !matches!(op, WriteOp::HardState { .. } | WriteOp::Configuration { .. } | WriteOp::Producers { .. })
+            };
             self.pending.extend(write.ops.into_iter().filter(for_segments).map(|op| (replica, op)));
         }
         Ok(GroupNumber(number))
+    }
+
+    /// A table stands in its file, names and all, before a group says so.
+    fn store_tables(&mut self, writes: &[ReplicaWrite]) -> Result<(), StorageError> {
+        for write in writes {
+            for op in &write.ops {
+                let WriteOp::Producers { index, table } = op else { continue };
+                let (log_dir, dir) = (self.paths.log(write.log), self.paths.replica(write.log, write.replica));
+                let made = self.disk.create_dir(&dir).map_err(|error| StorageError::io("create", &dir, error));
+                made.map_err(|error| self.judge(error))?;
+                let stored = producers::store(&self.disk, &dir, write.replica, *index, table);
+                stored.map_err(|error| self.judge(error))?;
+                // The replica may be as new as this write.
+                for dir in [log_dir, self.paths.logs.clone()] {
+                    let synced = self.disk.sync_dir(&dir).map_err(|error| StorageError::sync(&dir, error));
+                    synced.map_err(|error| self.poison(error))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Notes a commit index without a write: it goes with the replica's next record.
@@ -265,14 +306,20 @@ impl<D: Disk> ShardStore<D> {
         match op {
             WriteOp::Append(frames) => log.append(frames)?,
             WriteOp::Cut { from } => log.cut(*from)?,
-            WriteOp::LogStart(offset) => log.set_log_start(*offset),
+            WriteOp::LogStart(offset) => {
+                log.set_log_start(*offset);
+                self.removal_owed |= log.has_below_log_start();
+            }
             WriteOp::Reset(point) => log.reset(*point)?,
             WriteOp::Delete => {
                 let known = self.replicas.remove(&replica).expect("just seen");
                 known.log.expect("just seen").delete()?;
                 self.unsynced_dirs.insert(log_dir);
             }
-            WriteOp::Create(_) | WriteOp::HardState { .. } | WriteOp::Configuration { .. } => {}
+            WriteOp::Create(_)
+            | WriteOp::HardState { .. }
+            | WriteOp::Configuration { .. }
+            | WriteOp::Producers { .. } => {}
         }
         Ok(())
     }
@@ -342,7 +389,8 @@ impl<D: Disk> ShardStore<D> {
     /// What of a replica's files the start found missing, short or foreign. Empty for a healthy shard.
     pub fn damage(&self) -> Vec<(ReplicaId, StorageError)> {
         let logs = self.replicas.iter().filter_map(|(replica, known)| Some((*replica, known.log.as_ref()?)));
-        logs.flat_map(|(replica, log)| log.damage().iter().map(move |error| (replica, error.clone()))).collect()
+        let of_logs = logs.flat_map(|(replica, log)| log.damage().iter().map(move |error| (replica, error.clone())));
+        of_logs.chain(self.damage.iter().cloned()).collect()
     }
 
     /// Sizes.
@@ -398,6 +446,12 @@ fn unknown(replica: ReplicaId) -> StorageError {
     StorageError::Invalid { detail: format!("replica {replica} is not on this shard") }
 }
 
+#[cfg(test)]
+#[path = "shard_store_retention_tests.rs"]
+mod retention_tests;
+#[cfg(test)]
+#[path = "shard_store_round_tests.rs"]
+mod round_tests;
 #[cfg(test)]
 #[path = "shard_store_tests.rs"]
 mod tests;

@@ -1,17 +1,16 @@
 //! The store against a model: random operations, crashes at random calls, reopened and compared.
 
 use super::*;
-use crate::disk::DiskFile;
 use crate::sim_disk::{LoseUnsynced, SimDisk, SimDiskOptions};
 use bytes::Bytes;
 use dlog_core::write::{Create, LogPoint, RestoredReplica};
 use dlog_core::{Frame, FrameKind, LogId, NodeId, Term};
 use proptest::prelude::*;
 
-const IDENTITY: ShardIdentity = ShardIdentity { cluster: ClusterId([7; 16]), shard: ShardId(3) };
+pub(super) const IDENTITY: ShardIdentity = ShardIdentity { cluster: ClusterId([7; 16]), shard: ShardId(3) };
 
 /// Small files, so that few operations meet every case.
-fn options() -> StoreOptions {
+pub(super) fn options() -> StoreOptions {
     StoreOptions {
         journal: JournalOptions {
             first_file_bytes: 48 << 10,
@@ -24,28 +23,28 @@ fn options() -> StoreOptions {
     }
 }
 
-fn open(disk: &SimDisk) -> (ShardStore<SimDisk>, Vec<RestoredReplica>) {
+pub(super) fn open(disk: &SimDisk) -> (ShardStore<SimDisk>, Vec<RestoredReplica>) {
     ShardStore::open(disk.clone(), "data", IDENTITY, options()).expect("opens")
 }
 
-fn id(number: u32) -> ReplicaId {
+pub(super) fn id(number: u32) -> ReplicaId {
     ReplicaId::new(NodeId(1), number)
 }
 
-fn frame(log: LogId, at: LogPoint, term: u64, payload: Vec<u8>) -> Frame {
+pub(super) fn frame(log: LogId, at: LogPoint, term: u64, payload: Vec<u8>) -> Frame {
     let (index, next) = (at.index.next(), at.next_offset);
     Frame::new(log, FrameKind::Command, Term(term), index, next, 0, at.crc, Bytes::from(payload))
 }
 
-fn after(frame: &Frame) -> LogPoint {
+pub(super) fn after(frame: &Frame) -> LogPoint {
     LogPoint { index: frame.index, term: frame.term, next_offset: frame.next_offset(), crc: frame.crc }
 }
 
-fn write(replica: ReplicaId, commit: u64, ops: Vec<WriteOp>) -> ReplicaWrite {
+pub(super) fn write(replica: ReplicaId, commit: u64, ops: Vec<WriteOp>) -> ReplicaWrite {
     ReplicaWrite { replica, log: LogId(u64::from(replica.number())), commit: LogIndex(commit), ops }
 }
 
-fn create_op(start: LogPoint) -> WriteOp {
+pub(super) fn create_op(start: LogPoint) -> WriteOp {
     WriteOp::Create(Create { intent: LogIndex(1), membership: Bytes::from_static(b"first"), start })
 }
 
@@ -62,6 +61,12 @@ struct ModelReplica {
     recorded: LogIndex,
     /// Told so far.
     told: LogIndex,
+    /// Label of the table that a snapshot brought.
+    producers: Option<LogIndex>,
+    /// The greatest label that was given.
+    producers_max: Option<LogIndex>,
+    /// The furthest local start that retention may have reached.
+    retired: LogIndex,
 }
 
 impl ModelReplica {
@@ -105,6 +110,9 @@ impl Model {
                 log_start: create.start.next_offset,
                 recorded: LogIndex(0),
                 told: LogIndex(0),
+                producers: None,
+                producers_max: None,
+                retired: create.start.index,
             };
             self.replicas.insert(id, replica);
             return;
@@ -121,6 +129,10 @@ impl Model {
                 replica.frames.clear();
                 replica.start = *at;
                 replica.log_start = replica.log_start.max(at.next_offset);
+                (replica.producers, replica.producers_max, replica.retired) = (None, None, at.index);
+            }
+            WriteOp::Producers { index, .. } => {
+                (replica.producers, replica.producers_max) = (Some(*index), replica.producers_max.max(Some(*index)));
             }
             WriteOp::Delete => {
                 self.replicas.remove(&id);
@@ -146,7 +158,18 @@ impl Model {
             if found != expected {
                 return format!("{} has {found:?}, not {expected:?}", replica.replica);
             }
-            if (replica.local_start, replica.last) != (model.start, model.last()) {
+            let label = replica.producers.as_ref().map(|(index, _)| *index);
+            if label < model.producers
+                || label > model.producers_max
+                || label.is_some_and(|l| l < replica.local_start.index)
+            {
+                let (least, most) = (model.producers, model.producers_max);
+                return format!("{} has producers as of {label:?}, not {least:?} to {most:?}", replica.replica);
+            }
+            let retired = model.frames.iter().find(|frame| frame.index == replica.local_start.index).map(after);
+            let may_go = |at: &LogPoint| at.next_offset <= replica.log_start && Some(at.index) <= label;
+            let start = retired.filter(may_go).unwrap_or(model.start);
+            if (replica.local_start, replica.last) != (start, model.last()) {
                 let found = (replica.local_start, replica.last);
                 return format!("{} is {found:?}, not {:?}", replica.replica, (model.start, model.last()));
             }
@@ -154,13 +177,13 @@ impl Model {
                 return format!("{} commit {}, recorded {}", replica.replica, replica.commit, model.recorded);
             }
             let reader = store.reader(replica.replica).expect("restored");
-            let (from, to) = (model.start.index.next(), model.last().index.next());
+            let (from, to) = (start.index.next(), model.last().index.next());
             let mut frames: Vec<Frame> = Vec::new();
             while frames.last().map_or(from, |last| last.index.next()) < to {
                 let next = frames.last().map_or(from, |last| last.index.next());
                 frames.extend(reader.read_frames(next, to, usize::MAX).expect("readable"));
             }
-            if frames != model.frames {
+            if frames != model.frames[model.frames.len() - frames.len()..] {
                 return format!("{} has other frames", replica.replica);
             }
         }
@@ -221,9 +244,19 @@ impl Driver {
         let mut ops = Vec::new();
         for _ in 0..self.random.usize(0..3) {
             let op = self.op(id, &replica);
+            let snapshot = match &op {
+                WriteOp::Reset(at) if self.random.bool() => {
+                    let index = LogIndex(at.index.0 + self.random.u64(0..30));
+                    let table = Bytes::from(index.0.to_le_bytes().to_vec());
+                    Some(WriteOp::Producers { index, table })
+                }
+                _ => None,
+            };
             let mut scratch = Model { replicas: [(id, replica)].into(), marks: BTreeSet::new() };
-            scratch.apply_op(id, &op);
-            ops.push(op);
+            for op in [Some(op), snapshot].into_iter().flatten() {
+                scratch.apply_op(id, &op);
+                ops.push(op);
+            }
             match scratch.replicas.remove(&id) {
                 Some(after) => replica = after,
                 None => return write(id, 0, ops),
@@ -256,7 +289,7 @@ impl Driver {
                 WriteOp::Configuration { index: last.index, membership: Bytes::from(vec![self.random.u8(..); 5]) }
             }
             75..90 => {
-                let floor = replica.told.max(replica.start.index).0 + 1;
+                let floor = replica.told.max(replica.retired).0 + 1;
                 let from = LogIndex(self.random.u64(floor..=floor.max(last.index.0 + 1)));
                 WriteOp::Cut { from }
             }
@@ -290,17 +323,29 @@ impl Driver {
             55..75 => drop(store.write_out()?),
             75..82 => store.seal()?,
             82..88 => drop(store.prepare(16 << 10)?),
-            88..92 => drop(store.sync_slice(2)?),
-            _ => {
-                let known: Vec<(ReplicaId, LogIndex)> =
-                    self.durable.replicas.iter().map(|(id, replica)| (*id, replica.recorded)).collect();
-                let table =
-                    |(id, index): (ReplicaId, LogIndex)| (id, index, Bytes::from(index.0.to_le_bytes().to_vec()));
-                let tables = known.into_iter().filter(|_| self.random.bool()).map(table).collect();
-                store.checkpoint(tables)?;
-            }
+            88..94 if store.is_checkpointing() => drop(store.checkpoint_slice(self.random.usize(1..4))?),
+            88..94 => store.begin_checkpoint(self.tables())?,
+            _ => store.checkpoint(self.tables())?,
+        }
+        for (id, start) in store.take_local_starts() {
+            let replica = self.durable.replicas.get_mut(&id).expect("it is there");
+            assert!(start.index > replica.retired, "told once");
+            replica.retired = start.index;
         }
         Ok(())
+    }
+
+    /// Tables of some replicas, as of what is committed.
+    fn tables(&mut self) -> Vec<(ReplicaId, LogIndex, Bytes)> {
+        let mut tables = Vec::new();
+        for (id, replica) in &mut self.durable.replicas {
+            if self.random.bool() {
+                let index = replica.recorded;
+                replica.producers_max = replica.producers_max.max(Some(index));
+                tables.push((*id, index, Bytes::from(index.0.to_le_bytes().to_vec())));
+            }
+        }
+        tables
     }
 
     /// Reopens and compares. What was in flight happened or not, as a whole.
@@ -324,6 +369,8 @@ impl Driver {
         for replica in &restored {
             let model = self.durable.replicas.get_mut(&replica.replica).expect("compared");
             (model.told, model.recorded) = (replica.commit, replica.commit);
+            (model.start, model.retired) = (replica.local_start, replica.local_start.index);
+            model.frames.retain(|frame| frame.index > replica.local_start.index);
             if let Some((index, table)) = &replica.producers {
                 assert_eq!(table[..], index.0.to_le_bytes());
             }
@@ -402,230 +449,4 @@ fn a_disk_that_ignores_syncs_is_caught() {
         !matches!(run, Ok(Ok(())))
     });
     assert!(caught.count() >= 18, "without syncs data is lost, and the model sees it");
-}
-
-#[test]
-fn a_commit_is_one_write_and_one_sync() {
-    let disk = SimDisk::with_seed(1);
-    let (mut store, _) = open(&disk);
-    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
-    store.commit(vec![write(id(2), 0, vec![create_op(LogPoint::default())])]).expect("committed");
-    store.write_out().expect("written out");
-    while !store.prepare(u64::MAX).expect("prepared") {}
-    let before = disk.stats();
-    let writes = [1, 2].map(|number| {
-        let frame = frame(LogId(u64::from(number)), LogPoint::default(), 1, vec![5; 1024]);
-        let hard = WriteOp::HardState { term: Term(1), vote: Some(id(number)) };
-        write(id(number), 0, vec![hard, WriteOp::Append(vec![frame])])
-    });
-    store.commit(writes.to_vec()).expect("committed");
-    let after = disk.stats();
-    assert_eq!(
-        (after.writes - before.writes, after.syncs - before.syncs, after.dir_syncs - before.dir_syncs),
-        (1, 1, 0)
-    );
-    assert_eq!(after.written_bytes - before.written_bytes, 4096, "two frames of 1 KiB take one block");
-    store.commit(vec![write(id(1), 1, vec![])]).expect("noted");
-    assert_eq!(disk.stats(), after, "a commit index alone writes nothing");
-    let out = store.write_out().expect("written out");
-    assert_eq!(out.iter().map(|out| out.index.0).collect::<Vec<_>>(), [1, 1]);
-    assert_eq!(disk.stats().syncs, after.syncs, "segments are not synced");
-}
-
-#[test]
-fn a_noted_commit_rides_with_the_next_record() {
-    let disk = SimDisk::with_seed(1);
-    let (mut store, _) = open(&disk);
-    let first = frame(LogId(1), LogPoint::default(), 1, vec![1]);
-    let ops = vec![create_op(LogPoint::default()), WriteOp::Append(vec![first])];
-    store.commit(vec![write(id(1), 0, ops)]).expect("committed");
-    store.note_commit(id(1), LogIndex(1)).expect("noted");
-    disk.crash();
-    let (mut store, restored) = open(&disk);
-    assert_eq!(restored[0].commit, LogIndex(0), "alone it is owed no sync");
-    store.note_commit(id(1), LogIndex(1)).expect("noted");
-    let hard = WriteOp::HardState { term: Term(2), vote: None };
-    store.commit(vec![write(id(1), 0, vec![hard])]).expect("committed");
-    disk.crash();
-    assert_eq!(open(&disk).1[0].commit, LogIndex(1));
-}
-
-#[test]
-fn a_replica_id_is_started_once() {
-    let disk = SimDisk::with_seed(1);
-    let (mut store, _) = open(&disk);
-    let create = || vec![write(id(1), 0, vec![create_op(LogPoint::default())])];
-    store.commit(create()).expect("committed");
-    assert!(matches!(store.commit(create()), Err(StorageError::ReplicaExists { .. })));
-    store.commit(vec![write(id(1), 0, vec![WriteOp::Delete])]).expect("committed");
-    assert!(matches!(store.commit(create()), Err(StorageError::ReplicaExists { .. })), "before the write-out");
-    store.write_out().expect("written out");
-    assert!(matches!(store.commit(create()), Err(StorageError::ReplicaExists { .. })), "after it");
-    drop(store);
-    let (mut store, restored) = open(&disk);
-    assert_eq!((restored.len(), store.known_marks().count()), (0, 1));
-    assert!(matches!(store.commit(create()), Err(StorageError::ReplicaExists { .. })), "after a start");
-    store.forget_marks(LogIndex(0));
-    assert_eq!(store.known_marks().count(), 1, "its intent is not passed");
-    store.forget_marks(LogIndex(1));
-    assert_eq!(store.known_marks().count(), 0);
-}
-
-#[test]
-fn what_breaks_an_invariant_is_refused_and_changes_nothing() {
-    let disk = SimDisk::with_seed(1);
-    let (mut store, _) = open(&disk);
-    let first = frame(LogId(1), LogPoint::default(), 1, vec![1]);
-    let gap = frame(LogId(1), LogPoint { index: LogIndex(5), ..after(&first) }, 1, vec![]);
-    let stranger = frame(LogId(1), LogPoint { crc: 1, ..after(&first) }, 1, vec![]);
-    let no_batch = Frame { kind: FrameKind::Records, ..frame(LogId(1), after(&first), 1, vec![1]) };
-    let ops = vec![create_op(LogPoint::default()), WriteOp::HardState { term: Term(2), vote: Some(id(1)) }];
-    store.commit(vec![write(id(1), 0, ops)]).expect("committed");
-    store.commit(vec![write(id(1), 1, vec![WriteOp::Append(vec![first])])]).expect("committed");
-    let group = store.last_group();
-    let bad = [
-        WriteOp::Append(vec![]),
-        WriteOp::Append(vec![gap]),
-        WriteOp::Append(vec![stranger]),
-        WriteOp::Append(vec![no_batch]),
-        WriteOp::HardState { term: Term(1), vote: None },
-        WriteOp::HardState { term: Term(2), vote: Some(id(2)) },
-        WriteOp::Cut { from: LogIndex(1) },
-    ];
-    for op in bad {
-        let error = store.commit(vec![write(id(1), 1, vec![op.clone()])]).expect_err("refused");
-        assert!(matches!(error, StorageError::Invalid { .. }), "{op:?}: {error}");
-    }
-    let unknown = write(id(9), 0, vec![WriteOp::HardState { term: Term(1), vote: None }]);
-    assert!(matches!(store.commit(vec![unknown]), Err(StorageError::Invalid { .. })));
-    assert_eq!(store.last_group(), group);
-}
-
-#[test]
-fn a_failed_sync_ends_the_store() {
-    let disk = SimDisk::with_seed(1);
-    let (mut store, _) = open(&disk);
-    disk.fail_syncs(1);
-    let create = || vec![write(id(1), 0, vec![create_op(LogPoint::default())])];
-    assert!(matches!(store.commit(create()), Err(StorageError::SyncFailed { .. })));
-    assert!(matches!(store.commit(create()), Err(StorageError::Poisoned { .. })));
-    assert!(matches!(store.write_out(), Err(StorageError::Poisoned { .. })));
-}
-
-#[test]
-fn a_full_disk_loses_nothing() {
-    let disk = SimDisk::with_seed(1);
-    let (mut store, _) = open(&disk);
-    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
-    store.write_out().expect("written out");
-    while !store.prepare(u64::MAX).expect("prepared") {}
-    let used: u64 = disk.tree().iter().filter_map(|(_, bytes)| *bytes).sum();
-    disk.set_capacity(used + 600);
-    let mut at = LogPoint::default();
-    let mut frames = Vec::new();
-    for _ in 0..6 {
-        let frame = frame(LogId(1), at, 1, vec![7; 500]);
-        at = after(&frame);
-        frames.push(frame.clone());
-        store.commit(vec![write(id(1), 0, vec![WriteOp::Append(vec![frame])])]).expect("the journal has its room");
-    }
-    assert!(matches!(store.write_out(), Err(StorageError::Full { .. })));
-    assert!(matches!(store.checkpoint(Vec::new()), Err(StorageError::Full { .. })));
-    let hard = WriteOp::HardState { term: Term(5), vote: None };
-    store.commit(vec![write(id(1), 0, vec![hard])]).expect("votes go on");
-    disk.set_capacity(1 << 30);
-    let out = store.write_out().expect("written out");
-    assert_eq!(out.last().map(|out| out.index), Some(LogIndex(6)));
-    store.checkpoint(Vec::new()).expect("made");
-    disk.crash();
-    let (store, restored) = open(&disk);
-    assert_eq!((restored[0].last, restored[0].term), (at, Term(5)));
-    let reader = store.reader(id(1)).expect("there");
-    assert_eq!(reader.read_frames(LogIndex(1), LogIndex(7), usize::MAX).expect("read"), frames);
-}
-
-#[test]
-fn a_full_journal_says_so_and_keeps_room_for_votes() {
-    let disk = SimDisk::with_seed(1);
-    let (mut store, _) = open(&disk);
-    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
-    let mut at = LogPoint::default();
-    let full = loop {
-        let frame = frame(LogId(1), at, 1, vec![7; 3000]);
-        let next = after(&frame);
-        match store.commit(vec![write(id(1), 0, vec![WriteOp::Append(vec![frame])])]) {
-            Ok(_) => at = next,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(full, StorageError::JournalFull { .. }), "{full}");
-    assert!(!store.journal_has_room(3000, 1));
-    assert!(store.wants_checkpoint());
-    assert_eq!(store.stats().journal_files, options().journal.files_max);
-    let hard = WriteOp::HardState { term: Term(5), vote: None };
-    store.commit(vec![write(id(1), 0, vec![hard])]).expect("votes go on");
-    store.checkpoint(Vec::new()).expect("made");
-    store.checkpoint(Vec::new()).expect("made");
-    assert_eq!(store.stats().journal_files_needed, 1);
-    assert!(!store.wants_checkpoint());
-    assert!(store.journal_has_room(3000, 1));
-    let frame = frame(LogId(1), at, 1, vec![7; 3000]);
-    store.commit(vec![write(id(1), 0, vec![WriteOp::Append(vec![frame])])]).expect("goes on");
-    disk.crash();
-    let (_, restored) = open(&disk);
-    assert_eq!((restored[0].last.index, restored[0].term), (at.index.next(), Term(5)));
-}
-
-#[test]
-fn journal_files_are_recycled() {
-    let disk = SimDisk::with_seed(1);
-    let (mut store, _) = open(&disk);
-    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
-    let mut at = LogPoint::default();
-    for _ in 0..200 {
-        let frame = frame(LogId(1), at, 1, vec![7; 3000]);
-        at = after(&frame);
-        store.commit(vec![write(id(1), 0, vec![WriteOp::Append(vec![frame])])]).expect("committed");
-        store.write_out().expect("written out");
-        if store.wants_checkpoint() {
-            store.checkpoint(vec![(id(1), at.index, Bytes::from_static(b"table"))]).expect("made");
-        }
-        assert!(store.stats().journal_files <= options().journal.files_max);
-    }
-    disk.crash();
-    let (_, restored) = open(&disk);
-    assert_eq!(restored[0].last, at);
-    let (index, table) = restored[0].producers.clone().expect("a table");
-    assert!(index > LogIndex(100) && table == b"table"[..]);
-    let tables = disk.tree().iter().filter(|(name, _)| name.ends_with(".producers")).count();
-    assert!(tables <= 3, "{tables} old tables are kept");
-}
-
-#[test]
-fn a_clean_stop_is_known() {
-    let disk = SimDisk::with_seed(1);
-    let (mut store, _) = open(&disk);
-    assert!(!store.started_clean());
-    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
-    store.close(Vec::new()).expect("closed");
-    let (store, restored) = open(&disk);
-    assert!(store.started_clean() && restored.len() == 1);
-    drop(store);
-    assert!(!open(&disk).0.started_clean(), "only once");
-}
-
-#[test]
-fn works_on_real_files() {
-    let folder = tempfile::tempdir().expect("a folder for the test");
-    let disk = crate::os_disk::OsDisk::new(folder.path()).expect("there");
-    let (mut store, _) = ShardStore::open(disk.clone(), "", IDENTITY, options()).expect("opens");
-    let first = frame(LogId(1), LogPoint::default(), 1, vec![1; 2000]);
-    let ops = vec![create_op(LogPoint::default()), WriteOp::Append(vec![first.clone()])];
-    store.commit(vec![write(id(1), 0, ops)]).expect("committed");
-    drop(store);
-    let (store, restored) = ShardStore::open(disk.clone(), "", IDENTITY, options()).expect("opens");
-    assert_eq!(restored[0].last, after(&first));
-    store.close(Vec::new()).expect("closed");
-    let file = disk.open("shard-3/checkpoint-a").expect("there");
-    assert!(file.len().expect("length") > 0);
 }

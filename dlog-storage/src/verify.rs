@@ -107,7 +107,7 @@ impl VerifyReport {
         }
         if names.iter().any(|name| name.ends_with(".producers")) {
             for index in producers::indexes(disk, folder)? {
-                let found = producers::load(disk, folder, replica, index, index)?;
+                let found = producers::load(disk, folder, replica, &[index])?;
                 if found.map(|(found, _)| found) != Some(index) {
                     let path = format!("{folder}/{}", producers::file_name(index));
                     self.damage.push(told(StorageError::corrupt(&path, 0, "the producer file is damaged"))?);

@@ -219,6 +219,7 @@ impl Reader {
             follow: self.options.follow,
             max_bytes: u32::try_from(self.options.max_bytes).unwrap_or(u32::MAX),
             max_wait_ms: WAIT.as_millis() as u32,
+            linearizable: false,
         };
         let request = self.client.request(request);
         let call =

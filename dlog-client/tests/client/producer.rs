@@ -314,7 +314,6 @@ async fn nonsense_options_are_refused() {
         ProducerOptions { batch_bytes: 0, ..options() },
         ProducerOptions { timeout: Duration::ZERO, ..options() },
         ProducerOptions { in_flight_bytes: 10, ..options() },
-        ProducerOptions { codec: dlog_client::Codec::Gzip, ..options() },
     ];
     for options in wrong {
         assert_eq!(client.producer(options).expect_err("refused").code(), ErrorCode::InvalidArgument);

@@ -156,7 +156,7 @@ impl Chaos {
     /// A producer table is kept, as a checkpoint would.
     fn checkpoint(&mut self, number: usize) {
         let node = &mut self.cluster.nodes[number];
-        let table = node.replica.as_ref().expect("up").producer_table();
+        let table = node.replica.as_ref().expect("up").producer_table().expect("no snapshot is installed");
         assert!(table.0 <= node.disk.last().index, "a table is never ahead of the disk");
         node.disk.producers = Some(table);
     }

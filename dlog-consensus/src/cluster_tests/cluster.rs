@@ -215,7 +215,7 @@ impl Cluster {
                 Reply::ReadIndex { high_watermark, .. } => {
                     assert!(*high_watermark >= request.acked_before, "a read missed what was acked before it");
                 }
-                Reply::Command { .. } => {}
+                Reply::Command { .. } | Reply::LogStart { .. } => {}
             }
         }
         let fate = match result {

@@ -1,9 +1,12 @@
 //! Forged, damaged and misdirected messages: none may panic the machine, and a refused one changes nothing.
 
 use super::cluster::{Cluster, batch, replica_id};
-use crate::message::{MessageKind, PeerMessage, WireEntry};
-use crate::{Acks, Input, Output, Refusal, ReplicaOptions};
+use crate::message::{MessageKind, PeerMessage, WireEntry, WireSnapshot};
+use crate::producers::ProducerTable;
+use crate::snapshot::Snapshot;
+use crate::{Acks, Input, Membership, Output, Refusal, ReplicaOptions};
 use bytes::Bytes;
+use dlog_core::write::LogPoint;
 use dlog_core::{FrameKind, LogId, LogIndex, MonotonicTime, NodeId, Offset, ReplicaId, Term};
 use proptest::prelude::*;
 
@@ -82,9 +85,23 @@ fn message() -> impl Strategy<Value = PeerMessage> {
                     reject_hint: LogIndex(hint),
                     context,
                     priority,
+                    snapshot: (kind == MessageKind::Snapshot)
+                        .then(|| forged_snapshot([term, log_term, index, commit, hint])),
                 }
             },
         )
+}
+
+/// A snapshot that may well be taken: its numbers are near what the cluster has.
+fn forged_snapshot([term, log_term, index, as_of, offset]: [u64; 5]) -> WireSnapshot {
+    let snapshot = Snapshot {
+        point: LogPoint { index: LogIndex(index), term: Term(log_term.min(term)), next_offset: Offset(offset), crc: 7 },
+        as_of: LogIndex(index.max(as_of)),
+        log_start: Offset(offset),
+        membership: Membership::of_voters((0..(1 + as_of % 3) as usize).map(replica_id)),
+        table: ProducerTable::new(10),
+    };
+    snapshot.encode()
 }
 
 proptest! {
@@ -131,11 +148,13 @@ proptest! {
                 }
             }
         }
-        for frame in &committed {
-            prop_assert_eq!(&cluster.nodes[0].memory[frame.index.0 as usize - 1], frame, "a committed frame was replaced");
+        cluster.nodes[0].sync(usize::MAX);
+        let disk = &cluster.nodes[0].disk;
+        for frame in committed.iter().filter(|frame| frame.index > disk.start.index) {
+            let at = (frame.index.0 - disk.start.index.0) as usize - 1;
+            prop_assert_eq!(&disk.frames[at], frame, "a committed frame was replaced");
         }
         // What it has now can be loaded again.
-        cluster.nodes[0].sync(usize::MAX);
         cluster.crash(0);
         cluster.start(0);
     }
@@ -208,6 +227,7 @@ fn an_ack_beyond_the_log_is_refused() {
         reject_hint: LogIndex(0),
         context: Bytes::new(),
         priority: 0,
+        snapshot: None,
     };
     cluster.step(leader, Input::Peer(ack.clone()));
     assert_eq!(cluster.refused, 1);
@@ -235,6 +255,7 @@ fn a_replica_of_term_zero_is_not_asked_to_reject_a_vote() {
         reject_hint: LogIndex(0),
         context: Bytes::new(),
         priority: 0,
+        snapshot: None,
     };
     cluster.step(0, Input::Peer(PeerMessage { priority: -1, ..blank.clone() }));
     assert_eq!(cluster.refused, 1);
@@ -250,7 +271,29 @@ fn each_rule_refuses() {
     assert!(matches!(refusal_of(|m| m.from = m.to), Some(Refusal::Sender(_))));
     assert!(matches!(refusal_of(|m| m.term = Term(0)), Some(Refusal::Field("term"))));
     assert!(matches!(refusal_of(|m| m.term = Term(u64::MAX)), Some(Refusal::Field("term"))));
-    assert!(matches!(refusal_of(|m| m.kind = MessageKind::Snapshot), Some(Refusal::Snapshot)));
+    assert!(matches!(refusal_of(|m| m.kind = MessageKind::Snapshot), Some(Refusal::Field("snapshot"))));
+    assert!(matches!(refusal_of(|m| m.snapshot = Some(forged_snapshot([1; 5]))), Some(Refusal::Field("snapshot"))));
+    let snapshot = |numbers: [u64; 5]| {
+        move |m: &mut PeerMessage| {
+            (m.kind, m.entries, m.snapshot) = (MessageKind::Snapshot, Vec::new(), Some(forged_snapshot(numbers)));
+        }
+    };
+    assert_eq!(refusal_of(snapshot([1, 1, 50, 60, 70])), None, "a good one");
+    assert!(matches!(refusal_of(snapshot([1, 1, 0, 60, 70])), Some(Refusal::Snapshot(_))));
+    assert!(matches!(refusal_of(snapshot([1, 1, 50, 60, 1])), Some(Refusal::Snapshot(_))), "offsets go back");
+    assert!(matches!(refusal_of(snapshot([1, 1, 50, 60, u64::MAX])), Some(Refusal::Snapshot(_))));
+    let newer = |m: &mut PeerMessage| {
+        snapshot([1, 1, 50, 60, 70])(m);
+        m.snapshot.as_mut().expect("just put there").term = Term(m.term.0 + 1);
+    };
+    assert_eq!(refusal_of(newer), Some(Refusal::Field("snapshot")));
+    let kind = |kind: FrameKind, payload: &'static [u8]| {
+        move |m: &mut PeerMessage| (m.entries[0].kind, m.entries[0].payload) = (kind, Bytes::from_static(payload))
+    };
+    assert_eq!(refusal_of(kind(FrameKind::LogStart, &[8, 2])), None, "the log start moves to 2");
+    assert!(matches!(refusal_of(kind(FrameKind::LogStart, &[8, 99])), Some(Refusal::Entry { .. })), "behind the end");
+    assert!(matches!(refusal_of(kind(FrameKind::LogStart, &[9])), Some(Refusal::Entry { .. })));
+    assert!(matches!(refusal_of(kind(FrameKind::ProducerExpiry, &[])), Some(Refusal::Entry { .. })));
     assert!(matches!(refusal_of(|m| m.log_term = Term(0)), Some(Refusal::Field("log_term"))));
     assert!(matches!(refusal_of(|m| m.entries[0].index = LogIndex(99)), Some(Refusal::Sequence(_))));
     assert!(matches!(refusal_of(|m| m.entries[0].kind = FrameKind::Configuration), Some(Refusal::Entry { .. })));

@@ -14,7 +14,11 @@ pub(super) struct Disk {
     pub(super) term: Term,
     pub(super) vote: Option<ReplicaId>,
     pub(super) commit: LogIndex,
+    /// What stands before the first frame.
+    pub(super) start: LogPoint,
     pub(super) frames: Vec<Frame>,
+    pub(super) log_start: Offset,
+    pub(super) membership: Option<(LogIndex, Bytes)>,
     pub(super) producers: Option<(LogIndex, Bytes)>,
 }
 
@@ -29,8 +33,12 @@ impl Disk {
                 }
                 WriteOp::Append(frames) => {
                     assert!(!frames.is_empty());
-                    append(&mut self.frames, frames);
+                    append(self.start, &mut self.frames, frames);
                 }
+                WriteOp::Reset(at) => (self.start, self.frames) = (at, Vec::new()),
+                WriteOp::LogStart(offset) => self.log_start = self.log_start.max(offset),
+                WriteOp::Configuration { index, membership } => self.membership = Some((index, membership)),
+                WriteOp::Producers { index, table } => self.producers = Some((index, table)),
                 WriteOp::HardState { term, vote } => {
                     assert!(term > self.term || (term == self.term && self.vote.is_none()), "a vote is changed");
                     (self.term, self.vote) = (term, vote);
@@ -39,7 +47,7 @@ impl Disk {
                     assert!(from > self.commit, "a committed frame is cut");
                     self.frames.retain(|frame| frame.index < from);
                 }
-                other => panic!("{other:?}"),
+                WriteOp::Delete => panic!("nobody asked for it"),
             }
         }
         // Known when the write was made: it counts once the write's own frames stand.
@@ -47,7 +55,7 @@ impl Disk {
     }
 
     pub(super) fn last(&self) -> LogPoint {
-        self.frames.last().map_or_else(LogPoint::default, |frame| LogPoint {
+        self.frames.last().map_or(self.start, |frame| LogPoint {
             index: frame.index,
             term: frame.term,
             next_offset: frame.next_offset(),
@@ -69,10 +77,10 @@ impl Disk {
             term: self.term,
             vote: self.vote,
             commit: self.commit.min(self.last().index),
-            membership_index: LogIndex::ZERO,
-            membership: self.created.clone().expect("created"),
-            local_start: LogPoint::default(),
-            log_start: Offset::ZERO,
+            membership_index: self.membership.as_ref().map_or(LogIndex::ZERO, |(index, _)| *index),
+            membership: self.membership.clone().map_or_else(|| self.created.clone().expect("created"), |(_, m)| m),
+            local_start: self.start,
+            log_start: self.log_start,
             last: self.last(),
             term_starts,
             producers: self.producers.clone(),
@@ -81,10 +89,10 @@ impl Disk {
 }
 
 /// Appends frames, checking what storage would check.
-pub(super) fn append(log: &mut Vec<Frame>, frames: Vec<Frame>) {
+pub(super) fn append(start: LogPoint, log: &mut Vec<Frame>, frames: Vec<Frame>) {
     for frame in frames {
-        let (index, offset, crc) =
-            log.last().map_or((LogIndex::ZERO, Offset::ZERO, 0), |last| (last.index, last.next_offset(), last.crc));
+        let before = (start.index, start.next_offset, start.crc);
+        let (index, offset, crc) = log.last().map_or(before, |last| (last.index, last.next_offset(), last.crc));
         assert_eq!((frame.index, frame.base_offset, frame.previous_crc), (index.next(), offset, crc), "the chain");
         log.push(frame);
     }
@@ -99,6 +107,8 @@ pub(super) struct Node {
     pub(super) disk: Disk,
     /// The log with everything that the machine has said, durable or not.
     pub(super) memory: Vec<Frame>,
+    /// What stands before its first frame.
+    memory_start: LogPoint,
     pub(super) writes: VecDeque<(WriteId, ReplicaWrite)>,
     pub(super) fetches: VecDeque<(FetchId, LogIndex, LogIndex, u64)>,
     /// What the disk thread has said and the machine has not yet been told, in order.
@@ -119,6 +129,7 @@ impl Node {
             replica: None,
             disk: Disk::default(),
             memory: Vec::new(),
+            memory_start: LogPoint::default(),
             writes: VecDeque::new(),
             fetches: VecDeque::new(),
             told: VecDeque::new(),
@@ -134,7 +145,7 @@ impl Node {
         self.starts += 1;
         let seed = self.seed ^ (self.starts << 32) ^ self.id.0;
         let mut out = Vec::new();
-        self.memory = self.disk.frames.clone();
+        (self.memory_start, self.memory) = (self.disk.start, self.disk.frames.clone());
         self.segments = self.disk.frames.clone();
         self.applied.clear();
         let replica = if self.disk.created.is_some() {
@@ -201,7 +212,8 @@ impl Node {
         assert!(self.writes.back().is_none_or(|(last, _)| *last < id), "write ids rise");
         for op in &write.ops {
             match op {
-                WriteOp::Append(frames) => append(&mut self.memory, frames.clone()),
+                WriteOp::Append(frames) => append(self.memory_start, &mut self.memory, frames.clone()),
+                WriteOp::Reset(at) => (self.memory_start, self.memory) = (*at, Vec::new()),
                 WriteOp::Cut { from } => self.memory.retain(|frame| frame.index < *from),
                 _ => {}
             }

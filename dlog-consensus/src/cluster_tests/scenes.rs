@@ -292,6 +292,7 @@ fn an_entry_that_came_back_is_durable_only_with_its_last_write() {
         reject_hint: LogIndex(0),
         context: Bytes::new(),
         priority: 0,
+        snapshot: None,
     };
     cluster.step(0, Input::Peer(append(1, 1, 0, &[(1, 1), (2, 1)])));
     cluster.step(0, Input::Peer(append(2, 2, 1, &[(2, 2)])));

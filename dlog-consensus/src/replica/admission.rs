@@ -67,6 +67,25 @@ impl Replica {
         }
     }
 
+    /// Appends an entry of the replica's own making, with the request that waits for it if there is one. Nothing else may be
+    /// appended between the choice of `waiting`'s index and this.
+    pub(super) fn propose_entry(
+        &mut self,
+        now: MonotonicTime,
+        kind: FrameKind,
+        payload: Bytes,
+        waiting: Option<Pending>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), ErrorDetail> {
+        let mut step = self.begin_step();
+        self.check_room(payload.len(), &step)?;
+        step.bytes = payload.len();
+        step.entries.push(raft_entry(kind, self.term(), step.next_index, payload));
+        step.waiting.extend(waiting);
+        self.take_step(now, step, out);
+        Ok(())
+    }
+
     /// Steps what was admitted. It was checked against everything for which the crate drops proposals.
     fn take_step(&mut self, now: MonotonicTime, step: Step, out: &mut Vec<Output>) {
         if !step.entries.is_empty() {

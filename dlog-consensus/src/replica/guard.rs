@@ -5,6 +5,7 @@ use super::Replica;
 use crate::error::Refusal;
 use crate::message::{MessageKind, PeerMessage, WireEntry};
 use crate::options::PENDING_READS_MAX;
+use crate::payload;
 use dlog_core::batch::{self, BatchLimits};
 use dlog_core::{FrameKind, LogId, LogIndex, Offset, Term};
 
@@ -118,6 +119,17 @@ fn check_entry(log: LogId, entry: &WireEntry, next_offset: Offset) -> Result<Off
         }
         FrameKind::NoOp if entry.payload.is_empty() => Ok(next_offset),
         FrameKind::Command if log == LogId::GROUP_ZERO && entry.payload.len() <= crate::options::COMMAND_BYTES_MAX => {
+            Ok(next_offset)
+        }
+        FrameKind::LogStart if log != LogId::GROUP_ZERO => {
+            let to = payload::decode_log_start(&entry.payload).map_err(|error| wrong(error.to_string()))?;
+            if to > next_offset {
+                return Err(wrong(format!("the log would start at {to}, behind its end {next_offset}")));
+            }
+            Ok(next_offset)
+        }
+        FrameKind::ProducerExpiry if log != LogId::GROUP_ZERO => {
+            payload::decode_expiry(&entry.payload).map_err(|error| wrong(error.to_string()))?;
             Ok(next_offset)
         }
         kind => Err(wrong(format!("{kind:?} can't stand in this log, or not like this"))),

@@ -3,7 +3,7 @@
 use crate::clients::Clients;
 use crate::cluster::{Cluster, Weather};
 use dlog_consensus::{Input, Refusal, ReplicaOptions};
-use dlog_core::LogId;
+use dlog_core::{LogId, LogIndex, Offset, ReplicaId};
 
 /// Seeds of one test. Each takes some milliseconds.
 const SEEDS: u64 = 60;
@@ -51,11 +51,35 @@ pub fn fault(cluster: &mut Cluster) {
     if cluster.random.u32(0..4) == 0 && cluster.is_up(one) {
         cluster.step(one, Input::TakeProducers);
     }
+    if cluster.retention {
+        retain(cluster, one);
+    }
+}
+
+/// Retention on one node: where it leads, the log start moves; what is below is dropped, and some of it later than it could be.
+fn retain(cluster: &mut Cluster, one: ReplicaId) {
+    if let Some(leader) = cluster.leader().filter(|leader| cluster.is_up(*leader)) {
+        let end = cluster.node(leader).progress.high_watermark.0;
+        let to = cluster.random.u64(0..=end + 1);
+        // Mostly most of it goes.
+        let to = if cluster.random.u32(0..3) == 0 { to } else { end / 10 * 9 };
+        cluster.move_log_start(leader, Offset(to));
+    }
+    if cluster.is_up(one) {
+        cluster.step(one, Input::TakeProducers);
+        let end = cluster.node(one).durable.last().index.0;
+        let index = LogIndex(cluster.random.u64(0..=end));
+        cluster.node_mut(one).drop_through(index);
+    }
 }
 
 /// A run of one seed; its trace if asked for.
 fn run(seed: u64, voters: u32, learners: u32, trace: bool) -> (Cluster, Clients) {
-    let mut cluster = Cluster::new(seed, LogId(5), voters, learners, options());
+    let cluster = Cluster::new(seed, LogId(5), voters, learners, options());
+    run_cluster(cluster, trace)
+}
+
+fn run_cluster(mut cluster: Cluster, trace: bool) -> (Cluster, Clients) {
     cluster.trace = trace.then_some(0);
     cluster.weather = weather(&mut cluster);
     let mut clients = Clients::new(4);
@@ -80,8 +104,10 @@ fn run(seed: u64, voters: u32, learners: u32, trace: bool) -> (Cluster, Clients)
         cluster
             .nodes
             .values()
-            .all(|node| node.durable.frames.len() == length && node.progress.commit.0 == length as u64)
+            .all(|node| node.durable.last().index.0 == length as u64 && node.progress.commit.0 == length as u64)
     });
+    // What was agreed on is durable with the next write.
+    cluster.run_until("nothing to write", |cluster| cluster.nodes.values().all(|node| node.jobs.is_empty()));
     clients.listen(&mut cluster);
     cluster.check_converged();
     clients.check(&cluster);
@@ -104,6 +130,36 @@ fn run_seeds(from: u64, voters: u32, learners: u32) {
     }
     assert!(acked > 100 * usize::try_from(SEEDS).expect("small") / 10, "only {acked} batches were acked");
     assert!(reads > 0);
+}
+
+/// The same with a log start that moves, logs that are dropped below it, and replicas that come back too late for them.
+fn run_with_retention(from: u64, voters: u32, learners: u32) {
+    let (mut acked, mut installs) = (0, 0);
+    for seed in from..from + SEEDS {
+        println!("seed {seed}: {voters} voters, {learners} learners, with retention");
+        let mut cluster = Cluster::new(seed, LogId(5), voters, learners, options());
+        cluster.retention = true;
+        let (cluster, clients) = run_cluster(cluster, false);
+        acked += clients.acked();
+        installs += cluster.installs;
+    }
+    assert!(acked > 100 * usize::try_from(SEEDS).expect("small") / 10, "only {acked} batches were acked");
+    assert!(installs > SEEDS / 4, "only {installs} snapshots were installed");
+}
+
+#[test]
+fn three_voters_with_retention() {
+    run_with_retention(5000, 3, 0);
+}
+
+#[test]
+fn five_voters_and_a_learner_with_retention() {
+    run_with_retention(6000, 5, 1);
+}
+
+#[test]
+fn a_lone_voter_with_learners_with_retention() {
+    run_with_retention(7000, 1, 2);
 }
 
 #[test]

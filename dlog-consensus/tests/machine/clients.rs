@@ -84,6 +84,8 @@ pub struct Clients {
     /// Read indexes asked for, with the end of what was acked before.
     reads: BTreeMap<RequestId, Offset>,
     acked_end: Offset,
+    /// Where the log was said to start, at least.
+    log_start: Offset,
     pub reads_done: u64,
 }
 
@@ -99,6 +101,7 @@ impl Clients {
             plain_requests: BTreeMap::new(),
             reads: BTreeMap::new(),
             acked_end: Offset::ZERO,
+            log_start: Offset::ZERO,
             reads_done: 0,
         }
     }
@@ -193,6 +196,9 @@ impl Clients {
                 self.plain.insert(number, (fate, answer.acks));
                 continue;
             }
+            if let Ok(Reply::LogStart { log_start }) = answer.result {
+                self.log_start = self.log_start.max(log_start);
+            }
             self.listen_to_producer(answer.request, &answer.result);
         }
     }
@@ -230,6 +236,9 @@ impl Clients {
                 *next += i32::try_from(frame.record_count).expect("small");
                 assert_eq!(self.sequences[&number], (sequence.id.0, sequence.base_sequence));
             }
+        }
+        for node in cluster.nodes.values() {
+            assert!(node.progress.log_start >= self.log_start, "an acked move of the log start stands");
         }
         for (number, (offset, _)) in &self.acked {
             assert_eq!(found.get(number), Some(offset), "what was acked stands where it was said to stand");

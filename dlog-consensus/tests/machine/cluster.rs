@@ -7,8 +7,8 @@ use bytes::Bytes;
 use dlog_consensus::{Acks, Input, Membership, Output, PeerMessage, Proposal, Replica, ReplicaLoader, ReplicaOptions};
 use dlog_consensus::{FetchError, Reply, Role};
 use dlog_core::error::ErrorDetail;
-use dlog_core::write::{Create, LogPoint};
-use dlog_core::{Frame, LogId, LogIndex, MonotonicTime, NodeId, ReplicaId, RequestId, Term};
+use dlog_core::write::{Create, LogPoint, WriteOp};
+use dlog_core::{Frame, LogId, LogIndex, MonotonicTime, NodeId, Offset, ReplicaId, RequestId, Term};
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -65,6 +65,10 @@ pub struct Cluster {
     pub trace: Option<u32>,
     /// Answers to fetches, for tests that count them.
     pub fetches: u64,
+    /// Snapshots that logs were reset to.
+    pub installs: u64,
+    /// Whether faults include retention.
+    pub retention: bool,
     /// Whether the machine looks through all that it holds after every step.
     pub thorough: bool,
     next_request: u64,
@@ -100,6 +104,8 @@ impl Cluster {
             refusals: Vec::new(),
             trace: None,
             fetches: 0,
+            installs: 0,
+            retention: false,
             thorough: true,
             next_request: 0,
         };
@@ -224,6 +230,11 @@ impl Cluster {
                 assert!(write_id > node.last_write, "writes are numbered in order");
                 node.last_write = write_id;
                 node.said.apply(log, &write);
+                if write.ops.iter().any(|op| matches!(op, WriteOp::Reset(_))) {
+                    self.check_reset(id, &write);
+                    self.installs += 1;
+                }
+                let node = self.node_mut(id);
                 node.jobs.push_back(Job::Write(write_id, write));
             }
             Output::Send { message } => {
@@ -270,6 +281,12 @@ impl Cluster {
     pub fn propose(&mut self, node: ReplicaId, batches: Vec<Bytes>, acks: Acks) -> RequestId {
         let request = self.ask(node, acks);
         self.step(node, Input::Propose(Proposal { request, batches, append_time: None, acks }));
+        request
+    }
+
+    pub fn move_log_start(&mut self, node: ReplicaId, to: Offset) -> RequestId {
+        let request = self.ask(node, Acks::Quorum);
+        self.step(node, Input::MoveLogStart { request, to });
         request
     }
 

@@ -62,6 +62,7 @@ fn forged(random: &mut Rng, machine: &Replica) -> PeerMessage {
         reject_hint: LogIndex(near(random, status.last.0)),
         context: context[random.usize(0..3)].clone(),
         priority: random.i64(..),
+        snapshot: None,
     }
 }
 

@@ -8,5 +8,7 @@ mod forged;
 mod group_zero;
 mod model;
 mod node;
+mod reads;
+mod retention;
 mod scenarios;
 mod work;

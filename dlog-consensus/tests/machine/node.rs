@@ -76,7 +76,7 @@ impl Node {
                     appended |= write.ops.iter().any(|op| matches!(op, WriteOp::Append(_)));
                     last = Some(id);
                 }
-                Job::Producers(index, bytes) => self.durable.producers = Some((index, bytes)),
+                Job::Producers(index, bytes) => self.durable.keep_producers(index, bytes),
             }
         }
         self.told.extend(last.map(|write| Input::Persisted { write }));
@@ -88,8 +88,18 @@ impl Node {
     /// Segments have everything that is durable.
     pub fn write_out(&mut self) {
         let last = self.durable.last();
-        if last.index > LogIndex::ZERO {
+        if last.index > self.durable.start.index {
             self.told.push_back(Input::WrittenOut { index: last.index, next_offset: last.next_offset });
+        }
+    }
+
+    /// Storage drops frames up to `index`, or as many as it may, and says so.
+    pub fn drop_through(&mut self, index: LogIndex) {
+        let index = index.min(self.durable.droppable());
+        if index > self.durable.start.index {
+            self.durable.drop_through(index);
+            self.said.drop_through(index);
+            self.told.push_back(Input::LocalStart { start: self.durable.start });
         }
     }
 

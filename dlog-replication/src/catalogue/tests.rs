@@ -215,18 +215,20 @@ fn a_deleted_topic_leaves_its_mark_and_its_ids_are_not_given_again() {
 fn settings_are_altered_one_by_one() {
     let mut catalogue = cluster(&[""]);
     create_topic(&mut catalogue, "a", 1, 1);
-    let mut alter = |name: &str, pairs: &[&str]| {
+    let mut alter = |name: &str, pairs: &[&str], defaults: &[&str], topic: u64| {
         let settings = Some(TopicSettings::parse(pairs).expect("valid"));
-        apply(
-            &mut catalogue,
-            CommandBody::AlterTopic(AlterTopic { name: name.to_owned(), settings, namespace: String::new() }),
-        )
+        let defaults = defaults.iter().map(|name| (*name).to_owned()).collect();
+        let alter = AlterTopic { name: name.to_owned(), settings, defaults, topic, ..AlterTopic::default() };
+        apply(&mut catalogue, CommandBody::AlterTopic(alter))
     };
     let altered = CommandOutcome::TopicAltered { topic: TopicId(1) };
-    assert_eq!(alter("a", &["segment.bytes=1MiB"]), altered);
-    assert_eq!(alter("a", &["timestamp.type=append"]), altered);
-    assert_eq!(code(alter("a", &[])), RejectionCode::InvalidArgument);
-    assert_eq!(code(alter("b", &["segment.bytes=1MiB"])), RejectionCode::UnknownTopic);
+    assert_eq!(alter("a", &["segment.bytes=1MiB", "retention.ms=7d"], &[], 0), altered);
+    assert_eq!(alter("a", &["timestamp.type=append"], &["retention.ms"], 1), altered);
+    assert_eq!(code(alter("a", &[], &[], 0)), RejectionCode::InvalidArgument);
+    assert_eq!(code(alter("a", &[], &["retention"], 0)), RejectionCode::InvalidSetting);
+    assert_eq!(code(alter("a", &["segment.bytes=2MiB"], &["segment.bytes"], 0)), RejectionCode::InvalidSetting);
+    assert_eq!(code(alter("a", &["segment.bytes=2MiB"], &[], 2)), RejectionCode::UnknownTopic, "another one");
+    assert_eq!(code(alter("b", &["segment.bytes=1MiB"], &[], 0)), RejectionCode::UnknownTopic);
     let expected = TopicSettings::parse(["segment.bytes=1MiB", "timestamp.type=append"]).expect("valid");
     assert_eq!(catalogue.topic_by_name("a").expect("made").settings, expected);
 }
@@ -351,9 +353,10 @@ enum Step {
 fn any_body() -> impl Strategy<Value = CommandBody> {
     let name = || prop::sample::select(vec!["a", "b", "c", "__x", "bad/name"]).prop_map(str::to_owned);
     let settings = || {
-        prop::option::of((0u64..1 << 21, 0u64..1 << 21)).prop_map(|values| {
-            let (segment, batch) = values?;
-            TopicSettings::parse([format!("segment.bytes={segment}"), format!("max.batch.bytes={batch}")]).ok()
+        prop::option::of((0u64..1 << 21, 0u64..1 << 21, 1u64..99)).prop_map(|values| {
+            let (segment, batch, ms) = values?;
+            let pairs = [format!("segment.bytes={segment}"), format!("max.batch.bytes={batch}")];
+            TopicSettings::parse(pairs.into_iter().chain([format!("retention.ms={ms}")])).ok()
         })
     };
     let found = (1u8..6).prop_map(|nodes| {
@@ -368,8 +371,10 @@ fn any_body() -> impl Strategy<Value = CommandBody> {
             CommandBody::CreateTopic(CreateTopic { settings, if_not_exists, ..create(&name, partitions, replicas) })
         }),
         3 => (name(), 0u64..4).prop_map(|(name, topic)| CommandBody::DeleteTopic(DeleteTopic { topic, ..delete(&name) })),
-        2 => (name(), settings()).prop_map(|(name, settings)| {
-            CommandBody::AlterTopic(AlterTopic { name, settings, namespace: String::new() })
+        2 => (name(), settings(), 0u64..4, prop::option::of(0usize..4)).prop_map(|(name, settings, topic, default)| {
+            let names = ["retention.ms", "segment.bytes", "timestamp.type", "x"];
+            let defaults = default.map(|at| names[at].to_owned()).into_iter().collect();
+            CommandBody::AlterTopic(AlterTopic { name, settings, topic, defaults, ..AlterTopic::default() })
         }),
         1 => (0u32..2000).prop_map(|count| CommandBody::AllocateProducerIds(AllocateProducerIds { count })),
         1 => found,

@@ -5,7 +5,7 @@ use super::nodes::Nodes;
 use super::state::{Changes, Key, PartitionValue, TopicValue};
 use crate::command::{AlterTopic, CreateTopic, DeleteTopic};
 use crate::outcome::{CommandOutcome, Rejection, RejectionCode, shown};
-use crate::settings::TopicSettings;
+use crate::settings::{SettingChanges, SettingError, TopicSettings};
 use dlog_core::limits::{PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, REPLICAS_PER_PARTITION_MAX};
 use dlog_core::topic_name::TopicName;
 use dlog_core::{LogId, LogIndex, NodeId, PartitionIndex, ReplicaId, TimestampMs, TopicId};
@@ -227,12 +227,7 @@ impl Topics {
     }
 
     pub(crate) fn check_delete(&self, delete: &DeleteTopic) -> Result<TopicId, Rejection> {
-        let info = self.find(&delete.namespace, &delete.name)?;
-        if delete.topic != 0 && delete.topic != info.topic.0 {
-            let message = format!("the topic {} is another one now: it was deleted and made again", info.name);
-            return Err(Rejection::new(RejectionCode::UnknownTopic, message));
-        }
-        Ok(info.topic)
+        self.find(&delete.namespace, &delete.name, delete.topic).map(|info| info.topic)
     }
 
     /// Forgets a topic that is known, and returns its logs.
@@ -257,26 +252,35 @@ impl Topics {
     }
 
     pub(crate) fn alter(&mut self, alter: &AlterTopic, changes: &mut Changes) -> Result<CommandOutcome, Rejection> {
-        let topic = self.find(&alter.namespace, &alter.name)?.topic;
+        let info = self.find(&alter.namespace, &alter.name, alter.topic)?;
+        let topic = info.topic;
         let settings = alter.settings.clone().unwrap_or_default();
         check_settings(&settings)?;
-        if settings.is_empty() {
+        let wanted = SettingChanges { settings, defaults: alter.defaults.clone() };
+        if wanted.is_empty() {
             let message = "no setting to change was given; write --config key=value";
             return Err(Rejection::new(RejectionCode::InvalidArgument, message));
         }
+        let altered = info.settings.altered(&wanted).map_err(refuse_setting)?;
         if let Some(info) = self.topics.get_mut(&topic) {
-            info.settings = info.settings.merged(&settings);
+            info.settings = altered;
             put_topic(info, changes);
         }
         Ok(CommandOutcome::TopicAltered { topic })
     }
 
-    fn find(&self, namespace: &str, name: &str) -> Result<&TopicInfo, Rejection> {
+    /// The topic of this name; `topic`, if not 0, must be its id.
+    fn find(&self, namespace: &str, name: &str, topic: u64) -> Result<&TopicInfo, Rejection> {
         check_namespace(namespace)?;
-        self.by_name(name).ok_or_else(|| {
+        let info = self.by_name(name).ok_or_else(|| {
             let message = format!("there is no topic {}; see `dlog topic list`", shown(name));
             Rejection::new(RejectionCode::UnknownTopic, message)
-        })
+        })?;
+        if topic != 0 && topic != info.topic.0 {
+            let message = format!("the topic {} is another one now: it was deleted and made again", info.name);
+            return Err(Rejection::new(RejectionCode::UnknownTopic, message));
+        }
+        Ok(info)
     }
 
     pub(crate) fn load_topic(&mut self, topic: TopicId, value: TopicValue) -> Result<(), String> {
@@ -415,7 +419,11 @@ fn check_namespace(namespace: &str) -> Result<(), Rejection> {
 }
 
 fn check_settings(settings: &TopicSettings) -> Result<(), Rejection> {
-    settings.validate().map_err(|error| Rejection::new(RejectionCode::InvalidSetting, error.to_string()))
+    settings.validate().map_err(refuse_setting)
+}
+
+fn refuse_setting(error: SettingError) -> Rejection {
+    Rejection::new(RejectionCode::InvalidSetting, error.to_string())
 }
 
 fn put_topic(info: &TopicInfo, changes: &mut Changes) {
@@ -424,7 +432,7 @@ fn put_topic(info: &TopicInfo, changes: &mut Changes) {
         name: info.name.as_str().to_owned(),
         partitions: info.partitions,
         replicas: info.replicas,
-        settings: Some(info.settings.clone()).filter(|settings| !settings.is_empty()),
+        settings: Some(info.settings.clone()).filter(|settings| *settings != TopicSettings::default()),
         requested_at_ms: info.requested_at.0,
         created_at: info.created_at.0,
         first_log: info.first_log.0,

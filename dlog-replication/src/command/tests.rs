@@ -46,8 +46,21 @@ fn commands() -> Vec<(CommandBody, &'static str)> {
             "6a0a0a066576656e74731005",
         ),
         (
-            CommandBody::AlterTopic(AlterTopic { name: text("events"), settings: Some(settings), namespace: text("") }),
+            CommandBody::AlterTopic(AlterTopic {
+                name: text("events"),
+                settings: Some(settings),
+                ..AlterTopic::default()
+            }),
             "720c0a066576656e747312021802",
+        ),
+        (
+            CommandBody::AlterTopic(AlterTopic {
+                name: text("events"),
+                defaults: vec![text("retention.ms")],
+                topic: 5,
+                ..AlterTopic::default()
+            }),
+            "72180a066576656e7473220c726574656e74696f6e2e6d732805",
         ),
         (CommandBody::AllocateProducerIds(AllocateProducerIds { count: 1000 }), "7a0308e807"),
     ]

@@ -89,7 +89,7 @@ fn new_settings_reach_running_replicas() {
     create_topic(&mut catalogue, "a", 1, 1);
     let mut local = started(&plan(&catalogue, NODE, &[], &none()));
     let settings = TopicSettings::parse(["segment.bytes=1MiB"]).expect("valid");
-    let alter = AlterTopic { name: "a".to_owned(), settings: Some(settings.clone()), namespace: String::new() };
+    let alter = AlterTopic { name: "a".to_owned(), settings: Some(settings.clone()), ..AlterTopic::default() };
     apply(&mut catalogue, CommandBody::AlterTopic(alter));
     let configure = LocalAction::Configure { replica: local[0].replica, settings };
     assert_eq!(plan(&catalogue, NODE, &local, &none()), std::slice::from_ref(&configure));

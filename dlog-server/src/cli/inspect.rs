@@ -203,6 +203,7 @@ fn print_write(printer: &mut Printer, write: &ReplicaWrite) {
             WriteOp::Cut { from } => printer.line(format_args!("    cut from index {from}")),
             WriteOp::LogStart(offset) => printer.line(format_args!("    log start {offset}")),
             WriteOp::Reset(point) => printer.line(format_args!("    reset to behind index {}", point.index)),
+            WriteOp::Producers { index, .. } => printer.line(format_args!("    producers as of index {index}")),
             WriteOp::Delete => printer.line(format_args!("    delete")),
         }
     }

@@ -58,8 +58,6 @@ fn nonsense_and_what_is_not_built_is_refused() {
         "dlog produce t --key-json b",
         "dlog produce t --key-separator=",
         "dlog produce t --acks none",
-        "dlog produce t --compression gzip",
-        "dlog produce t --compression snappy",
         "dlog produce t --compression lzma",
         "dlog produce t -H novalue",
         "dlog produce t --batch-bytes 0",

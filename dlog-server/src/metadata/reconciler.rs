@@ -3,7 +3,6 @@
 use crate::peer::address_book::AddressBook;
 use crate::peer::incoming::shard_of;
 use crate::shard::ShardHandle;
-use crate::shard::disk_thread::DiskMessage;
 use crate::shard::inbox::{ShardMessage, StartReplica};
 use dlog_consensus::Membership;
 use dlog_core::{NodeId, ReplicaId};
@@ -65,6 +64,8 @@ impl Reconciler {
                     preferred: start.preferred,
                     segment_bytes: start.settings.segment_bytes(),
                     batch_bytes_max: start.settings.max_batch_bytes() as usize,
+                    retention_bytes: start.settings.retention_bytes(),
+                    retention_ms: start.settings.retention_ms(),
                 });
                 self.shard(start.replica).inbox.send(message);
                 let local = LocalReplica {
@@ -76,8 +77,13 @@ impl Reconciler {
                 self.local.insert(start.replica, local);
             }
             LocalAction::Configure { replica, settings } => {
-                let message = DiskMessage::SegmentBytes(replica, settings.segment_bytes());
-                let _ = self.shard(replica).disk.send(message);
+                self.shard(replica).inbox.send(ShardMessage::Settings {
+                    replica,
+                    segment_bytes: settings.segment_bytes(),
+                    batch_bytes_max: settings.max_batch_bytes() as usize,
+                    retention_bytes: settings.retention_bytes(),
+                    retention_ms: settings.retention_ms(),
+                });
                 if let Some(local) = self.local.get_mut(&replica) {
                     local.settings = Some(settings);
                 }

@@ -1,6 +1,7 @@
 //! Makes this node known: founds the catalogue if nobody has, then registers this node's addresses, once each start.
 
 use crate::context::NodeContext;
+use crate::random::random;
 use dlog_core::error::ErrorDetail;
 use dlog_replication::{Command, CommandBody, CommandId, CommandOutcome, RegisterNode, Rejection};
 use std::sync::Arc;
@@ -12,15 +13,8 @@ const TRY_FOR: Duration = Duration::from_secs(5);
 /// A command with a fresh random id.
 pub fn command(body: CommandBody) -> Command {
     // 0 is "no id".
-    let id = fastrand::Rng::with_seed(random_seed()).u128(1..);
+    let id = random().u128(1..);
     Command::new(CommandId(id), body)
-}
-
-/// A seed that no other process and no other call draws.
-pub fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library seeds its hashers from the operating system's generator.
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// Registers this node, trying until it succeeds.

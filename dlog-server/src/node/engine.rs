@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::metadata::apply_thread::{AppliedWatch, ApplyMessage, ApplyThread};
+use crate::metrics::Metrics;
 use crate::peer::incoming::shard_of;
 use crate::peer::outbox::Outboxes;
 use crate::replicas::Replicas;
@@ -72,7 +73,12 @@ impl EngineThreads {
 ///
 /// # Errors
 /// What keeps a shard or the state store from opening.
-pub fn start(config: &NodeConfig, identity: &Identity, disk: &OsDisk) -> anyhow::Result<Engine> {
+pub fn start(
+    config: &NodeConfig,
+    identity: &Identity,
+    disk: &OsDisk,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Engine> {
     let (clock, replicas, outboxes) = (Clock::start(), Arc::<Replicas>::default(), Arc::<Outboxes>::default());
     let (inboxes, queues): (Vec<Inbox>, Vec<_>) = (0..identity.shards).map(|_| Inbox::new()).unzip();
     let (disk_senders, disk_queues): (Vec<_>, Vec<_>) = (0..identity.shards).map(|_| mpsc::channel()).unzip();
@@ -89,6 +95,7 @@ pub fn start(config: &NodeConfig, identity: &Identity, disk: &OsDisk) -> anyhow:
         replicas: &replicas,
         outboxes: &outboxes,
         apply: &apply,
+        metrics,
         group_zero_applied: *applied.borrow(),
     };
     let mut shards = Vec::new();
@@ -127,6 +134,9 @@ fn start_group_zero(identity: &Identity, replica: ReplicaId, inboxes: &[Inbox]) 
         preferred,
         segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
         batch_bytes_max: limits::BATCH_BYTES_DEFAULT,
+        // Group 0 is the cluster's own memory.
+        retention_bytes: None,
+        retention_ms: None,
     }));
     Ok(LocalReplica { replica, log: LogId::GROUP_ZERO, intent: LogIndex::ZERO, settings: None })
 }

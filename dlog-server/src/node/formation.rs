@@ -4,9 +4,10 @@
 use crate::bootstrap::{self, BootstrapState};
 use crate::cli::exit::ExitError;
 use crate::config::NodeConfig;
-use crate::metadata::registration::random_seed;
 use crate::peer::incoming::{Formed, PeerService};
+use crate::random::random_seed;
 use crate::service::listener;
+use crate::service::listener::door::DoorStats;
 use anyhow::bail;
 use dlog_core::NodeId;
 use dlog_storage::{ClusterId, DirectoryId, Disk, Identity, OsDisk};
@@ -32,6 +33,7 @@ impl Formation {
         config: &NodeConfig,
         disk: &OsDisk,
         peer_listener: TcpListener,
+        stats: Arc<DoorStats>,
         shutdown: watch::Receiver<bool>,
     ) -> anyhow::Result<Formation> {
         let identity = match Identity::load(disk, "")? {
@@ -44,7 +46,7 @@ impl Formation {
         let state = Arc::new(BootstrapState::new(&identity, &config.initial_cluster));
         let formed = Arc::new(OnceLock::new());
         let service = PeerService::new(Arc::clone(&state), Arc::clone(&formed));
-        let server = tokio::spawn(listener::serve_peers(peer_listener, service, super::until(shutdown)));
+        let server = tokio::spawn(listener::serve_peers(peer_listener, service, stats, super::until(shutdown)));
         Ok(Formation { identity, state, formed, server })
     }
 

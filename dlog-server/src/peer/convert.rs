@@ -1,6 +1,6 @@
 //! Consensus messages to their protobuf form and back. Form only: what a message says is checked by dlog-consensus.
 
-use dlog_consensus::{MessageKind, PeerMessage, WireEntry};
+use dlog_consensus::{MessageKind, PeerMessage, WireEntry, WireSnapshot};
 use dlog_core::{FrameKind, LogId, LogIndex, ReplicaId, Term};
 use dlog_protocol::v1::{self, RaftMessageKind};
 
@@ -38,7 +38,16 @@ pub fn to_wire(message: PeerMessage) -> v1::RaftMessage {
         reject_hint: message.reject_hint.0,
         context: message.context,
         priority: message.priority,
-        snapshot: None,
+        snapshot: message.snapshot.map(snapshot_to_wire),
+    }
+}
+
+fn snapshot_to_wire(snapshot: WireSnapshot) -> v1::RaftSnapshot {
+    v1::RaftSnapshot {
+        index: snapshot.index.0,
+        term: snapshot.term.0,
+        membership: snapshot.membership,
+        data: snapshot.data,
     }
 }
 
@@ -60,9 +69,6 @@ pub fn from_wire(message: v1::RaftMessage) -> Result<PeerMessage, String> {
     let Some((kind, _)) = KINDS.iter().find(|(_, theirs)| *theirs == wire_kind) else {
         return Err(format!("message kind {} is not known", message.kind));
     };
-    if message.snapshot.is_some() {
-        return Err("snapshots are not built yet".to_string());
-    }
     Ok(PeerMessage {
         log: LogId(message.log),
         from: ReplicaId(message.from),
@@ -78,7 +84,17 @@ pub fn from_wire(message: v1::RaftMessage) -> Result<PeerMessage, String> {
         reject_hint: LogIndex(message.reject_hint),
         context: message.context,
         priority: message.priority,
+        snapshot: message.snapshot.map(snapshot_from_wire),
     })
+}
+
+fn snapshot_from_wire(snapshot: v1::RaftSnapshot) -> WireSnapshot {
+    WireSnapshot {
+        index: LogIndex(snapshot.index),
+        term: Term(snapshot.term),
+        membership: snapshot.membership,
+        data: snapshot.data,
+    }
 }
 
 fn entry_from_wire(entry: v1::RaftEntry) -> Result<WireEntry, String> {
@@ -94,7 +110,8 @@ fn entry_from_wire(entry: v1::RaftEntry) -> Result<WireEntry, String> {
 
 /// Bytes that a message weighs in a queue: its payloads and something for the rest.
 pub fn weight(message: &PeerMessage) -> usize {
-    128 + message.entries.iter().map(|e| 64 + e.payload.len()).sum::<usize>()
+    128 + message.snapshot.as_ref().map_or(0, WireSnapshot::bytes)
+        + message.entries.iter().map(|e| 64 + e.payload.len()).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -125,6 +142,12 @@ mod tests {
                 reject_hint: LogIndex(11),
                 context: Bytes::from_static(b"c"),
                 priority: -12,
+                snapshot: (kind == MessageKind::Snapshot).then(|| WireSnapshot {
+                    index: LogIndex(13),
+                    term: Term(14),
+                    membership: Bytes::from_static(b"m"),
+                    data: Bytes::from_static(b"d"),
+                }),
             };
             assert_eq!(from_wire(to_wire(message.clone())), Ok(message));
         }

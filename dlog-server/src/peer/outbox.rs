@@ -85,6 +85,12 @@ impl Outboxes {
         Some(OutboxEnd { receiver, queued })
     }
 
+    /// Bytes that wait in each queue.
+    pub fn queued(&self) -> Vec<(NodeId, Priority, usize)> {
+        let map = self.by_peer.read().expect("no holder panics");
+        map.iter().map(|((node, priority), outbox)| (*node, *priority, outbox.queued.load(Ordering::Relaxed))).collect()
+    }
+
     /// Closes all queues: their streams end once they are empty.
     pub fn close(&self) {
         self.by_peer.write().expect("no holder panics").clear();
@@ -141,6 +147,7 @@ mod tests {
             reject_hint: LogIndex(0),
             context: Bytes::new(),
             priority: 0,
+            snapshot: None,
         }
     }
 
@@ -153,6 +160,7 @@ mod tests {
         let size = limits::PEER_QUEUE_BYTES_MAX / 2;
         outboxes.send(vec![append(size), append(size), append(1)], &inbox);
         assert!(matches!(queue.try_recv(), Ok(ShardMessage::Unreachable { node: NodeId(2) })));
+        assert_eq!(outboxes.queued(), [(NodeId(2), Priority::Bulk, weight(&append(size)) + weight(&append(1)))]);
         assert_eq!(end.try_next().expect("the first fits").entries[0].payload.len(), size);
         assert_eq!(end.try_next().expect("a small one fits behind it").entries[0].payload.len(), 1);
         assert!(end.try_next().is_none());

@@ -1,5 +1,6 @@
 //! The service `dlog.v1.Admin`: topics, and ids for producers. Every change is a command of group 0, from any node.
 
+mod alter;
 mod create;
 mod describe;
 
@@ -10,12 +11,14 @@ use super::{lookup, report};
 use crate::context::NodeContext;
 use crate::metadata::registration::command;
 use crate::service::view::ClusterView;
+use dlog_core::ProducerId;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
+use dlog_core::limits::PRODUCER_ID_BLOCK;
 use dlog_protocol::TopicRef;
 use dlog_protocol::v1::admin_server::Admin;
 use dlog_protocol::v1::{self, NodeReportRequest, TopicSummary};
 use dlog_replication::command::{AllocateProducerIds, DeleteTopic};
-use dlog_replication::{Catalogue, CommandBody, CommandOutcome, Rejection};
+use dlog_replication::{Catalogue, Command, CommandBody, CommandId, CommandOutcome, Rejection};
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
@@ -53,10 +56,6 @@ impl AdminService {
         AdminService { context }
     }
 
-    async fn execute(&self, body: CommandBody) -> Result<CommandOutcome, ErrorDetail> {
-        execute(&self.context, body).await
-    }
-
     async fn delete(&self, request: v1::DeleteTopicRequest) -> Result<v1::DeleteTopicResponse, ErrorDetail> {
         let wanted = TopicRef::try_from(request.topic)?;
         let catalogue = self.context.catalogue();
@@ -70,9 +69,10 @@ impl AdminService {
             (TopicRef::Id(_), Err(error)) => return Err(error.clone()),
         };
         let name = delete.name.clone();
+        let id = request_id(request.request_id.as_deref())?;
         let outcome = match request.dry_run {
             true => dry_run(&catalogue, CommandBody::DeleteTopic(delete)).0,
-            false => self.execute(CommandBody::DeleteTopic(delete)).await?,
+            false => execute(&self.context, id, CommandBody::DeleteTopic(delete)).await?,
         };
         match outcome {
             CommandOutcome::TopicDeleted { topic } => {
@@ -111,19 +111,44 @@ impl AdminService {
         request: v1::AllocateProducerIdRequest,
     ) -> Result<v1::AllocateProducerIdResponse, ErrorDetail> {
         let count = request.count.max(1);
-        match self.execute(CommandBody::AllocateProducerIds(AllocateProducerIds { count })).await? {
-            CommandOutcome::ProducerIds { first, count } => {
-                Ok(v1::AllocateProducerIdResponse { first_producer_id: first.0, count })
-            }
-            CommandOutcome::Rejected(why) => Err(rejection(&why)),
-            other => Err(unexpected(&other)),
-        }
+        let (first, count) = self.context.producer_ids.take(count, || take_block(&self.context)).await?;
+        Ok(v1::AllocateProducerIdResponse { first_producer_id: first.0, count })
     }
 }
 
-/// Has a command applied.
-async fn execute(context: &NodeContext, body: CommandBody) -> Result<CommandOutcome, ErrorDetail> {
-    context.group_zero.execute(&command(body), COMMAND_TIMEOUT).await
+/// Takes a block of producer ids from the catalogue.
+async fn take_block(context: &NodeContext) -> Result<(ProducerId, u32), ErrorDetail> {
+    let allocate = CommandBody::AllocateProducerIds(AllocateProducerIds { count: PRODUCER_ID_BLOCK });
+    match execute(context, None, allocate).await? {
+        CommandOutcome::ProducerIds { first, count } => Ok((first, count)),
+        CommandOutcome::Rejected(why) => Err(rejection(&why)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The command id that a request gives.
+///
+/// # Errors
+/// `invalid_argument` for another number of bytes than 16, and for 0.
+fn request_id(given: Option<&[u8]>) -> Result<Option<CommandId>, ErrorDetail> {
+    let Some(bytes) = given else { return Ok(None) };
+    let id = <[u8; 16]>::try_from(bytes).map(u128::from_be_bytes).ok().filter(|id| *id != 0);
+    let refused = || invalid_argument("request_id must be 16 bytes, drawn at random and not all 0");
+    id.map(|id| Some(CommandId(id))).ok_or_else(refused)
+}
+
+/// Has a command applied, once for each id; without an id it gets one of its own.
+async fn execute(
+    context: &NodeContext,
+    id: Option<CommandId>,
+    body: CommandBody,
+) -> Result<CommandOutcome, ErrorDetail> {
+    let command = id.map_or_else(|| command(body.clone()), |id| Command::new(id, body.clone()));
+    let outcome = context.group_zero.execute(&command, COMMAND_TIMEOUT).await?;
+    match outcome.answers(&body) {
+        true => Ok(outcome),
+        false => Err(invalid_argument("the request id belongs to an earlier request of another kind; draw a new one")),
+    }
 }
 
 /// Waits until every command that was acknowledged anywhere before the call is in this node's catalogue. It is a command
@@ -173,11 +198,12 @@ impl Admin for AdminService {
         described.map(Response::new).map_err(|error| to_status(&self.context, error))
     }
 
-    async fn alter_topic(&self, _: Request<v1::AlterTopicRequest>) -> Result<Response<v1::AlterTopicResponse>, Status> {
-        let text =
-            "settings of a topic can't be changed by this version; create a topic with the settings that you need";
-        let error = ErrorDetail::rejected(ErrorCode::Unsupported, Stage::Service, text);
-        Err(to_status(&self.context, error))
+    async fn alter_topic(
+        &self,
+        request: Request<v1::AlterTopicRequest>,
+    ) -> Result<Response<v1::AlterTopicResponse>, Status> {
+        let altered = alter::alter(&self.context, request.into_inner()).await;
+        altered.map(Response::new).map_err(|error| to_status(&self.context, error))
     }
 
     async fn allocate_producer_id(
@@ -204,6 +230,16 @@ mod tests {
         let (outcome, _) = dry_run(&before, delete("b"));
         let CommandOutcome::Rejected(why) = outcome else { panic!("{outcome:?}") };
         assert_eq!(rejection(&why).code, ErrorCode::UnknownTopic);
+    }
+
+    #[test]
+    fn a_request_id_is_16_bytes() {
+        assert_eq!(request_id(None), Ok(None));
+        let id = [[0; 8], 7u64.to_be_bytes()].concat();
+        assert_eq!(request_id(Some(&id)), Ok(Some(CommandId(7))));
+        for wrong in [&[][..], &[1; 15], &[1; 17], &[0; 16]] {
+            assert_eq!(request_id(Some(wrong)).expect_err("refused").code, ErrorCode::InvalidArgument);
+        }
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl Consumer {
     /// Sends everything that was asked for.
     async fn serve(&self, answers: &mpsc::Sender<Result<ConsumeResponse, Status>>) -> Result<(), ErrorDetail> {
         let mut watch = self.handle.watch();
-        self.check_start(&mut watch).await?;
+        let confirmed = self.confirmed_end().await?;
+        self.check_start(&mut watch, confirmed).await?;
         let until = match (self.input.until, self.input.follow) {
             (None, false) => Some(watch.borrow().read_bound),
             (until, _) => until,
@@ -131,6 +132,7 @@ impl Consumer {
                     }
                     inline = read.from_cache;
                     let (batches, after) = trim(read, until);
+                    self.count(&batches, after.0.saturating_sub(next.0));
                     next = after;
                     let Ok(()) = answers.send(Ok(self.answer(batches, next, &progress))).await else { return Ok(()) };
                     silent_until = Instant::now() + self.input.max_wait;
@@ -149,12 +151,20 @@ impl Consumer {
         }
     }
 
+    /// Counts what is about to be sent; `records`: from the first one asked for on.
+    fn count(&self, batches: &[Bytes], records: u64) {
+        let bytes = batches.iter().map(Bytes::len).sum::<usize>() as u64;
+        for traffic in [&self.context.metrics.consumed, &self.handle.reads] {
+            traffic.add(batches.len() as u64, records, bytes);
+        }
+    }
+
     fn answer(&self, batches: Vec<Bytes>, next: Offset, progress: &ReplicaProgress) -> ConsumeResponse {
         ConsumeResponse {
             batches,
             next_offset: next.0,
             high_watermark: progress.high_watermark.0,
-            log_start: self.log_start().0,
+            log_start: self.handle.log_start().0,
         }
     }
 
@@ -178,10 +188,6 @@ impl Consumer {
             Err(StorageError::OutOfRange { log_start, .. }) => Err(self.out_of_range(from, log_start, bound)),
             Err(error) => Err(from_storage(&error)),
         }
-    }
-
-    fn log_start(&self) -> Offset {
-        self.handle.reader().map_or(Offset::ZERO, |reader| reader.log_start())
     }
 
     fn out_of_range(&self, from: Offset, log_start: Offset, end: Offset) -> ErrorDetail {

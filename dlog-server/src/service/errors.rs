@@ -13,11 +13,13 @@ const ELECTION_RETRY_MS: u32 = 200;
 
 /// The error of a call that fails as a whole.
 pub fn to_status(context: &NodeContext, error: ErrorDetail) -> Status {
+    context.metrics.error(error.code);
     status::to_status(&context.complete_error(error))
 }
 
 /// The error of one part of an answer.
 pub fn to_wire(context: &NodeContext, error: ErrorDetail) -> v1::ErrorDetail {
+    context.metrics.error(error.code);
     status::to_message(&context.complete_error(error))
 }
 
@@ -68,6 +70,7 @@ mod tests {
             commit: LogIndex::ZERO,
             read_bound: Offset::ZERO,
             log_end: Offset::ZERO,
+            log_start: Offset::ZERO,
             term: Term(3),
             role: Role::Follower,
             leader,

@@ -1,8 +1,10 @@
-//! The listeners for clients and for other nodes: one set of bounds, one accept loop ([`incoming`]), and for clients the way
-//! from a path to its service.
+//! The listeners for clients and for other nodes: one set of bounds, one accept loop ([`incoming`]) behind one [`door`], and
+//! for clients the way from a path to its service.
 
+pub mod door;
 pub mod incoming;
 mod routes;
+pub mod settling;
 
 pub use incoming::{Connection, ConnectionInfo};
 
@@ -13,8 +15,9 @@ use crate::context::NodeContext;
 use crate::peer::incoming::PeerService;
 use dlog_core::limits;
 use dlog_protocol::{ClusterId, FILE_DESCRIPTOR_SET, services};
-use incoming::Bounds;
+use door::{Bounds, Door, DoorStats};
 use routes::Routes;
+use settling::Settling;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +42,8 @@ const LOCAL_ERROR_RESETS_MAX: usize = 1024;
 const PEER_STREAMS_MAX: u32 = 256;
 /// Connections of other nodes: a few for each, with room for those that are being replaced.
 const PEER_CONNECTIONS_MAX: usize = 4 * limits::NODES_MAX;
+/// Connections between nodes from one address: all nodes of `dlog dev` have the same.
+const PEER_CONNECTIONS_PER_ADDRESS_MAX: usize = 512;
 /// What clients have in flight when the listener closes may take so long; then it is cut off.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// The same for other nodes: their streams never end by themselves, and what is lost of them is sent again.
@@ -70,23 +75,29 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let closing = CancellationToken::new();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    // Older tools ask for reflection by the name it had before it was finished. Only what is answered here is listed.
+    let described = || {
+        let builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        let names = routes::SERVICES.into_iter().chain([routes::HEALTH]);
+        names.fold(builder, tonic_reflection::server::Builder::with_service_name)
+    };
     let health = HealthReporter::new();
     for service in routes::SERVICES {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
+    let door = Door::new(Bounds::of_clients(), Arc::clone(&context.metrics.doors.client));
     let routes = Routes {
         own: ClusterId(context.identity.cluster.0),
         log: services::log_server(LogService::new(Arc::clone(&context), closing.clone())),
         admin: services::admin_server(AdminService::new(Arc::clone(&context))),
         cluster: services::cluster_server(ClusterService::new(context)),
         health: HealthServer::new(HealthService::from_health_reporter(health.clone())),
-        reflection,
+        reflection: described().build_v1()?,
+        reflection_v1alpha: described().build_v1alpha()?,
     };
-    let incoming = incoming::accept(listener, Bounds::of_clients());
+    let incoming = incoming::accept(listener, door);
     let signal = {
         let closing = closing.clone();
         async move {
@@ -97,7 +108,8 @@ pub async fn serve(
             closing.cancel();
         }
     };
-    let serving = server(limits::STREAMS_PER_CONNECTION_MAX).serve_with_incoming_shutdown(routes, incoming, signal);
+    let serving =
+        server(limits::STREAMS_PER_CONNECTION_MAX).serve_with_incoming_shutdown(Settling(routes), incoming, signal);
     until_drained(serving, closing, DRAIN_TIMEOUT).await
 }
 
@@ -108,10 +120,16 @@ pub async fn serve(
 pub async fn serve_peers(
     listener: TcpListener,
     service: PeerService,
+    stats: Arc<DoorStats>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let closing = CancellationToken::new();
-    let incoming = incoming::accept(listener, Bounds { connections: PEER_CONNECTIONS_MAX, ..Bounds::of_clients() });
+    let bounds = Bounds {
+        connections: PEER_CONNECTIONS_MAX,
+        per_address: PEER_CONNECTIONS_PER_ADDRESS_MAX,
+        ..Bounds::of_clients()
+    };
+    let incoming = incoming::accept(listener, Door::new(bounds, stats));
     let signal = {
         let closing = closing.clone();
         async move {
@@ -119,8 +137,8 @@ pub async fn serve_peers(
             closing.cancel();
         }
     };
-    let serving =
-        server(PEER_STREAMS_MAX).serve_with_incoming_shutdown(services::peer_server(service), incoming, signal);
+    let service = Settling(services::peer_server(service));
+    let serving = server(PEER_STREAMS_MAX).serve_with_incoming_shutdown(service, incoming, signal);
     until_drained(serving, closing, PEER_DRAIN_TIMEOUT).await
 }
 

@@ -3,6 +3,7 @@
 use super::listener::ConnectionInfo;
 use super::{consume, offsets, produce};
 use crate::context::NodeContext;
+use crate::metrics::Rooms;
 use dlog_core::limits;
 use dlog_protocol::v1::log_server::Log;
 use dlog_protocol::v1::{self, ConsumeResponse, ProduceRequest, ProduceResponse};
@@ -28,12 +29,12 @@ pub struct LogService {
 impl LogService {
     /// A service with nothing in flight.
     pub fn new(context: Arc<NodeContext>, closing: CancellationToken) -> LogService {
-        LogService {
-            context,
-            in_flight: Arc::new(Semaphore::new(limits::NODE_IN_FLIGHT_BYTES_MAX)),
-            consumers: Arc::new(Semaphore::new(limits::CONSUME_STREAMS_MAX)),
-            closing,
-        }
+        let in_flight = Arc::new(Semaphore::new(limits::NODE_IN_FLIGHT_BYTES_MAX));
+        let consumers = Arc::new(Semaphore::new(limits::CONSUME_STREAMS_MAX));
+        let rooms = Rooms { in_flight: Arc::clone(&in_flight), consumers: Arc::clone(&consumers) };
+        // A node makes one log service; of several the first is watched.
+        let _ = context.metrics.rooms.set(rooms);
+        LogService { context, in_flight, consumers, closing }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where partitions begin and end. Without `local` only a leader answers, and only after a majority has confirmed it: what was
-//! acked before the question lies below the answer.
+//! acked before the question lies below the answer. With `local` and `linearizable` any replica promises the same: it asks the
+//! leader, and waits until it can serve all of it.
 
 use super::errors::{from_storage, to_status, to_wire};
 use super::lookup;
@@ -25,6 +26,8 @@ struct Asked {
     handle: Arc<ReplicaHandle>,
     /// `None`: the replica's own mark is enough.
     answer: Option<oneshot::Receiver<ReplyResult>>,
+    /// Whether everything below the answer must be readable here.
+    readable: bool,
 }
 
 /// Answers for each partition on its own.
@@ -38,7 +41,7 @@ pub async fn list(context: &Arc<NodeContext>, request: ListOffsetsRequest) -> Re
     // All questions first: one heartbeat of each group answers them side by side.
     let asked: Vec<(PartitionIndex, Result<Asked, ErrorDetail>)> = wanted
         .into_iter()
-        .map(|(partition, log)| (partition, log.and_then(|log| ask(context, log, request.local))))
+        .map(|(partition, log)| (partition, log.and_then(|log| ask(context, log, &request))))
         .collect();
     let mut partitions = Vec::with_capacity(asked.len());
     for (partition, asked) in asked {
@@ -75,13 +78,15 @@ fn wanted(
     Ok(request.partitions.iter().map(|number| (*number, log(*number))).collect())
 }
 
-fn ask(context: &NodeContext, log: LogId, local: bool) -> Result<Asked, ErrorDetail> {
-    if local {
-        return Ok(Asked { handle: context.replica(log)?, answer: None });
+fn ask(context: &NodeContext, log: LogId, request: &ListOffsetsInput) -> Result<Asked, ErrorDetail> {
+    if request.local {
+        let handle = context.replica(log)?;
+        let answer = request.linearizable.then(|| send_read_index(&handle)).transpose()?;
+        return Ok(Asked { handle, answer, readable: request.linearizable });
     }
     let (handle, _) = lookup::leading_replica(context, log)?;
     let answer = Some(send_read_index(&handle)?);
-    Ok(Asked { handle, answer })
+    Ok(Asked { handle, answer, readable: false })
 }
 
 fn send_read_index(handle: &ReplicaHandle) -> Result<oneshot::Receiver<ReplyResult>, ErrorDetail> {
@@ -109,12 +114,30 @@ async fn read_index_answer(answer: oneshot::Receiver<ReplyResult>, deadline: Ins
     }
 }
 
-/// Where the log ends, as a majority confirms it.
+/// Where the log ends, as a majority confirms it: everything acked before the call lies below. On a follower the leader is
+/// asked, and the answer may be more than is readable here yet.
 ///
 /// # Errors
 /// `not_leader` and other answers of the replica; `timeout` at the deadline.
 pub async fn read_index(handle: &ReplicaHandle, deadline: Instant) -> Result<Offset, ErrorDetail> {
     read_index_answer(send_read_index(handle)?, deadline).await
+}
+
+/// Waits until everything below `end` can be read here.
+///
+/// # Errors
+/// `not_yet_available` at the deadline or when the replica leaves.
+pub async fn readable(handle: &ReplicaHandle, end: Offset, deadline: Instant) -> Result<(), ErrorDetail> {
+    let mut watch = handle.watch();
+    let readable = watch.wait_for(|progress| progress.read_bound >= end);
+    if matches!(tokio::time::timeout_at(deadline, readable).await, Ok(Ok(_))) {
+        return Ok(());
+    }
+    let has = handle.progress().read_bound;
+    let text = format!(
+        "the partition ends at {end}, and this replica has {has} so far; ask again in a moment, or the partition's leader"
+    );
+    Err(ErrorDetail::rejected(ErrorCode::NotYetAvailable, Stage::Storage, text))
 }
 
 impl Asked {
@@ -123,7 +146,10 @@ impl Asked {
             Some(answer) => read_index_answer(answer, deadline).await?,
             None => self.handle.progress().high_watermark,
         };
-        let log_start = self.handle.reader().map_or(Offset::ZERO, |reader| reader.log_start());
+        if self.readable {
+            readable(&self.handle, high_watermark, deadline).await?;
+        }
+        let log_start = self.handle.log_start();
         let at_offset = match request.at {
             Some(at) => find_time(&self.handle, at, high_watermark, deadline).await?,
             None => None,
@@ -150,12 +176,7 @@ async fn find_time(
     end: Offset,
     deadline: Instant,
 ) -> Result<Option<Offset>, ErrorDetail> {
-    let mut watch = handle.watch();
-    let readable = watch.wait_for(|progress| progress.read_bound >= end);
-    if !matches!(tokio::time::timeout_at(deadline, readable).await, Ok(Ok(_))) {
-        let text = "the newest records are committed, but not readable at this replica yet; ask again in a moment";
-        return Err(ErrorDetail::rejected(ErrorCode::NotYetAvailable, Stage::Storage, text));
-    }
+    readable(handle, end, deadline).await?;
     let Some(reader) = handle.reader().cloned() else { return Ok(None) };
     let found = tokio::task::spawn_blocking(move || reader.offset_for_time(at, end)).await;
     found.map_err(|_| super::errors::shutting_down())?.map_err(|error| from_storage(&error))

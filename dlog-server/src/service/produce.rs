@@ -15,10 +15,11 @@ use super::log::LogService;
 use super::{admission, lookup};
 use crate::clock::wall_clock;
 use crate::context::NodeContext;
+use crate::metrics::Metrics;
 use crate::replicas::ReplicaHandle;
 use crate::shard::inbox::{ProposeRequest, ReplyResult, ShardMessage};
 use bytes::Bytes;
-use dlog_consensus::Reply;
+use dlog_consensus::{Appended, Reply};
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_core::{LogId, Offset, PartitionIndex, ReplicaId, TimestampMs};
 use dlog_protocol::v1::{ProduceRequest, ProduceResponse, TopicSelector};
@@ -57,6 +58,10 @@ pub struct Submitted {
     reply: oneshot::Receiver<ReplyResult>,
     append_time: Option<TimestampMs>,
     deadline: Instant,
+    arrived: Instant,
+    acks: Acks,
+    bytes: usize,
+    metrics: Arc<Metrics>,
     /// Given back once the answer is known.
     _in_flight: [OwnedSemaphorePermit; 2],
 }
@@ -99,7 +104,7 @@ pub async fn submit(
     connection: &ConnectionInfo,
     submission: Submission,
 ) -> Result<Submitted, Refused> {
-    let context = &service.context;
+    let (context, arrived) = (&service.context, Instant::now());
     let (log, append_time) = {
         let catalogue = context.catalogue();
         let topic = lookup::topic(&catalogue, &submission.topic)?;
@@ -122,12 +127,23 @@ pub async fn submit(
     let (handle, _) = lookup::leading_replica(context, log).map_err(refused)?;
     let permit = handle.inbox.admit(bytes).map_err(refused)?;
     let (reply, answer) = oneshot::channel();
+    let sent = submission.batch.len();
     let request =
         ProposeRequest { replica: handle.replica, batches: vec![submission.batch], append_time, acks, permit, reply };
     if !handle.inbox.send(ShardMessage::Propose(request)) {
         return Err(refused(shutting_down()));
     }
-    Ok(Submitted { handle, reply: answer, append_time, deadline: submission.deadline, _in_flight: in_flight })
+    Ok(Submitted {
+        handle,
+        reply: answer,
+        append_time,
+        deadline: submission.deadline,
+        arrived,
+        acks: submission.acks,
+        bytes: sent,
+        metrics: Arc::clone(&context.metrics),
+        _in_flight: in_flight,
+    })
 }
 
 /// The answer of a node that hands its leaderships over. It looks like any change of leader, so that clients look for the new
@@ -184,14 +200,19 @@ impl Submitted {
             }
         };
         match reply {
-            Reply::Appended(appended) if appended.len() == 1 => Ok(Acked {
-                base_offset: appended[0].base_offset,
-                last_offset: appended[0].last_offset,
-                duplicate: appended[0].duplicate,
-                high_watermark: self.handle.progress().high_watermark,
-                // A duplicate carries the time of its first append, which isn't known here.
-                append_time: self.append_time.filter(|_| !appended[0].duplicate),
-            }),
+            Reply::Appended(appended) if appended.len() == 1 => {
+                let Appended { base_offset, last_offset, duplicate } = appended[0];
+                let records = last_offset.0.saturating_sub(base_offset.0) + 1;
+                self.metrics.acked(self.acks, self.arrived.elapsed(), records, self.bytes as u64, duplicate);
+                Ok(Acked {
+                    base_offset,
+                    last_offset,
+                    duplicate,
+                    high_watermark: self.handle.progress().high_watermark,
+                    // A duplicate carries the time of its first append, which isn't known here.
+                    append_time: self.append_time.filter(|_| !duplicate),
+                })
+            }
             other => {
                 let text =
                     format!("the shard answered a batch with {other:?}; this is a fault in dlog, please report it");

@@ -33,16 +33,15 @@ pub fn local_report(context: &NodeContext, request: &NodeReportRequest) -> NodeR
             let Some(handle) = context.replicas.get(status.log).filter(|h| h.replica == status.replica) else {
                 continue;
             };
-            let (reader, progress) = (handle.reader(), handle.progress());
-            let bytes = reader.map_or(0, |reader| reader.bytes());
+            let progress = handle.progress();
+            let bytes = handle.reader().map_or(0, |reader| reader.bytes());
             report.bytes += bytes;
             if status.log != LogId::GROUP_ZERO {
                 report.replica_count += 1;
                 report.leader_count += u32::from(progress.role == Role::Leader);
             }
             if !request.totals_only && (wanted.is_empty() || wanted.contains(&status.log)) {
-                let log_start = reader.map_or(0, |reader| reader.log_start().0);
-                report.replicas.push(replica_report(status, &progress, log_start, bytes));
+                report.replicas.push(replica_report(status, &progress, handle.log_start().0, bytes));
             }
         }
     }

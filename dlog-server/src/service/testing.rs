@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::config::ServeArgs;
 use crate::context::NodeContext;
 use crate::metadata::group_zero::GroupZero;
+use crate::metadata::producer_ids::ProducerIds;
 use crate::peer::pool::PeerPool;
 use crate::replicas::{ReplicaHandle, ReplicaProgress, Replicas};
 use crate::shard::ShardHandle;
@@ -100,6 +101,7 @@ fn leading(replica: ReplicaId) -> ReplicaProgress {
         commit: LogIndex::ZERO,
         read_bound: Offset::ZERO,
         log_end: Offset::ZERO,
+        log_start: Offset::ZERO,
         term: TERM,
         role: Role::Leader,
         leader: Some(replica),
@@ -154,6 +156,8 @@ impl TestNode {
             replicas,
             catalogue: catalogue_watch,
             peers,
+            producer_ids: ProducerIds::default(),
+            metrics: Arc::default(),
             stopping: AtomicBool::new(false),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");

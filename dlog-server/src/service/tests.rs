@@ -342,3 +342,38 @@ async fn the_listener_checks_the_cluster_and_tells_its_health() {
     node.stop();
     node.server.await.expect("no panic").expect("a good end");
 }
+
+#[tokio::test]
+async fn a_linearizable_read_has_all_that_was_acked_before() {
+    let node = TestNode::start().await;
+    for time in [10, 20, 30] {
+        append(&node, 1, time).await;
+    }
+    // This replica lags: the third record is acked and not known here.
+    node.follow();
+    node.change(|p| (p.high_watermark, p.read_bound) = (Offset(2), Offset(2)));
+    let linearizable =
+        |from_offset, max_wait_ms| ConsumeRequest { linearizable: true, max_wait_ms, ..from(from_offset) };
+    assert_eq!(consume(&node, from(0)).await, (2, None), "a committed read ends at what this replica has");
+    let (next, error) = consume(&node, linearizable(0, 50)).await;
+    let error = error.expect("never less than was acked");
+    assert_eq!((next, error.code, error.outcome), (0, ErrorCode::NotYetAvailable, Outcome::Rejected));
+    assert!(error.is_retryable() && error.message.contains("ends at 3"), "{error}");
+
+    let offsets =
+        ListOffsetsRequest { topic: named("a"), partitions: vec![0], local: true, ..ListOffsetsRequest::default() };
+    let stale = node.log().await.list_offsets(offsets.clone()).await.expect("answers").into_inner();
+    assert_eq!(stale.partitions[0].high_watermark, 2);
+    let mut log = node.log().await;
+    let offsets = log.list_offsets(ListOffsetsRequest { linearizable: true, ..offsets });
+    let (read, told, ()) = tokio::join!(consume(&node, linearizable(0, 10_000)), offsets, async {
+        tokio::task::yield_now().await;
+        node.change(|p| (p.high_watermark, p.read_bound) = (Offset(3), Offset(3)));
+    });
+    assert_eq!(read, (3, None));
+    assert_eq!(told.expect("answers").into_inner().partitions[0].high_watermark, 3);
+
+    // Having asked the leader, a follower too may say where the end is.
+    let error = consume(&node, linearizable(4, 10_000)).await.1.expect("there is nothing");
+    assert_eq!(error.code, ErrorCode::OffsetOutOfRange);
+}

@@ -7,20 +7,23 @@
 use super::disk_thread::DiskMessage;
 use super::inbox::{AdmissionPermit, Inbox, ProposeRequest, ReplyResult, ShardMessage, StartReplica};
 use super::read_thread::FetchRequest;
-use crate::clock::Clock;
+use super::retention::Retention;
+use crate::clock::{Clock, wall_clock};
 use crate::metadata::apply_thread::ApplyMessage;
+use crate::metrics::Metrics;
 use crate::peer::outbox::Outboxes;
 use crate::replicas::{ReplicaHandle, ReplicaProgress, Replicas};
 use dlog_consensus::{
-    FetchError, Host, Input, Output, PeerMessage, Proposal, Refusal, ReplicaOptions, Role, Status, WriteId,
+    FetchError, Host, Input, Output, PeerMessage, Proposal, Refusal, ReplicaOptions, Role, RoleChange, Status, WriteId,
 };
 use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
 use dlog_core::write::{Create, LogPoint, ReplicaWrite};
-use dlog_core::{LogId, LogIndex, Offset, ReplicaId, RequestId, Term, limits};
+use dlog_core::{LogId, LogIndex, MonotonicTime, Offset, ReplicaId, RequestId, Term, limits};
+use dlog_storage::retention::RetentionLimits;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// Length of a tick: the unit of election and heartbeat timers (dlog-consensus counts in it).
@@ -46,6 +49,8 @@ pub struct Exits {
     pub apply: mpsc::Sender<ApplyMessage>,
     /// Other nodes.
     pub outboxes: Arc<Outboxes>,
+    /// The node's counters.
+    pub metrics: Arc<Metrics>,
 }
 
 struct Waiter {
@@ -75,6 +80,7 @@ pub struct ConsensusThread {
     /// Proposals of this turn, which go into the log together: one write and one message a peer for all of them.
     proposals: BTreeMap<ReplicaId, Vec<Proposal>>,
     proposed_bytes: usize,
+    retention: Retention,
     received: usize,
     stopping: bool,
 }
@@ -108,6 +114,7 @@ impl ConsensusThread {
             messages: Vec::new(),
             proposals: BTreeMap::new(),
             proposed_bytes: 0,
+            retention: Retention::default(),
             received: 0,
             stopping: false,
         }
@@ -148,6 +155,7 @@ impl ConsensusThread {
                 next_tick = now.plus(TICK);
                 self.host.tick_all(now, &mut self.outputs);
                 self.campaign();
+                self.retain(now);
                 self.publish_status();
             }
             self.execute();
@@ -190,6 +198,11 @@ impl ConsensusThread {
                     self.step(out.replica, Input::WrittenOut { index: out.index, next_offset: out.next_offset });
                 }
             }
+            ShardMessage::LocalStarts(starts) => {
+                for (replica, start) in starts {
+                    self.step(replica, Input::LocalStart { start });
+                }
+            }
             ShardMessage::EntriesRead { replica, fetch, frames } => {
                 let result = frames.map_err(|reason| FetchError { reason });
                 self.step(replica, Input::EntriesRead { fetch, result });
@@ -199,6 +212,11 @@ impl ConsensusThread {
                 self.host.unreachable(self.clock.now(), node, &mut self.outputs);
             }
             ShardMessage::Start(start) => self.start(start),
+            // The largest batch is checked where batches come in; a running replica takes any that was let in.
+            ShardMessage::Settings { replica, segment_bytes, retention_bytes, retention_ms, batch_bytes_max: _ } => {
+                let _ = self.exits.disk.send(DiskMessage::SegmentBytes(replica, segment_bytes));
+                self.retention.set(replica, RetentionLimits { bytes: retention_bytes, ms: retention_ms });
+            }
             ShardMessage::Delete { replica } => self.delete(replica),
             ShardMessage::Transfer { replica, to } => self.step(replica, Input::TransferLeadership { to: Some(to) }),
             ShardMessage::TakeProducers => self.take_producers(),
@@ -272,11 +290,14 @@ impl ConsensusThread {
                     commit: LogIndex::ZERO,
                     read_bound: Offset::ZERO,
                     log_end: Offset::ZERO,
+                    log_start: Offset::ZERO,
                     term: Term::ZERO,
                     role: Role::Follower,
                     leader: None,
                 };
                 self.adopt(start.log, start.replica, fresh, None);
+                let limits = RetentionLimits { bytes: start.retention_bytes, ms: start.retention_ms };
+                self.retention.set(start.replica, limits);
                 if start.preferred {
                     self.preferred.insert(start.replica, CAMPAIGN_TICKS);
                 }
@@ -305,7 +326,29 @@ impl ConsensusThread {
         self.preferred.remove(&replica);
         self.logs.remove(&replica);
         self.progress.remove(&replica);
+        self.retention.remove(replica);
         self.replicas.remove(replica);
+    }
+
+    /// Moves the starts of logs that are led here and hold more than is wanted.
+    fn retain(&mut self, now: MonotonicTime) {
+        for replica in self.retention.due(now, wall_clock) {
+            let Some(progress) = self.progress.get(&replica).map(|progress| *progress.borrow()) else { continue };
+            let reader = self.logs.get(&replica).and_then(|log| self.replicas.reader(*log));
+            let Some(reader) = reader.filter(|_| progress.role == Role::Leader) else { continue };
+            let bounds = (progress.log_start, progress.high_watermark);
+            let plan = self.retention.plan(replica, now, bounds, &reader.segments());
+            if plan.end_segment {
+                let _ = self.exits.disk.send(DiskMessage::EndSegment(replica));
+            }
+            if let Some(to) = plan.log_start {
+                tracing::info!(%replica, from = %progress.log_start, %to, "retention moves the log start");
+                let (reply, answer) = oneshot::channel();
+                self.retention.asked(replica, answer);
+                let request = self.wait(reply, None);
+                self.ask(replica, request, Input::MoveLogStart { request, to });
+            }
+        }
     }
 
     fn take_producers(&mut self) {
@@ -341,7 +384,7 @@ impl ConsensusThread {
         let received = std::mem::take(&mut self.received);
         if !self.writes.is_empty() {
             let writes = std::mem::take(&mut self.writes);
-            let _ = self.exits.disk.send(DiskMessage::Writes { writes, received });
+            let _ = self.exits.disk.send(DiskMessage::Writes { writes, received, said: Instant::now() });
         } else {
             self.inbox.received().release(received);
         }
@@ -360,13 +403,14 @@ impl ConsensusThread {
             }
             Output::Progress(now) => self.publish(replica, |p| {
                 (p.high_watermark, p.commit) = (now.high_watermark, now.commit);
-                (p.read_bound, p.log_end) = (now.read_bound, now.log_end);
+                (p.read_bound, p.log_end, p.log_start) = (now.read_bound, now.log_end, now.log_start);
             }),
             Output::Role(now) => {
                 tracing::info!(%replica, term = %now.term, role = ?now.role, leader = ?now.leader, "role");
                 if now.leader.is_some() {
                     self.preferred.remove(&replica);
                 }
+                self.count_role(replica, now);
                 self.publish(replica, |p| (p.term, p.role, p.leader) = (now.term, now.role, now.leader));
             }
             Output::Reply { request, result } => self.reply(request, result),
@@ -383,6 +427,14 @@ impl ConsensusThread {
             }
             Output::Fatal { reason } => crate::fatal(&format!("replica {replica}: {reason}")),
         }
+    }
+
+    fn count_role(&self, replica: ReplicaId, now: RoleChange) {
+        let Some(before) = self.progress.get(&replica).map(|sender| *sender.borrow()) else { return };
+        let metrics = &self.exits.metrics;
+        metrics.elections_started.add(u64::from(now.role == Role::Candidate && before.role != Role::Candidate));
+        metrics.elections_won.add(u64::from(now.role == Role::Leader && before.role != Role::Leader));
+        metrics.leader_changes.add(u64::from(now.leader.is_some() && now.leader != before.leader));
     }
 
     fn publish(&mut self, replica: ReplicaId, change: impl FnOnce(&mut ReplicaProgress)) {

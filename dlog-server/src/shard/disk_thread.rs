@@ -6,6 +6,7 @@
 
 use super::inbox::{Inbox, ReceivedBytes, ShardMessage};
 use super::sync_times::SyncTimes;
+use crate::metrics::Metrics;
 use crate::replicas::Replicas;
 use bytes::Bytes;
 use dlog_consensus::WriteId;
@@ -28,6 +29,12 @@ const PREPARE_EVERY: Duration = Duration::from_millis(50);
 const IDLE_BEFORE_CHECKPOINT: Duration = Duration::from_millis(800);
 /// Nothing happens: the thread looks whether it has upkeep to do.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// Steps of a checkpoint between two looks at the queue, of one or two syncs each: what a write may have to wait for.
+const CHECKPOINT_STEPS: usize = 2;
+/// A checkpoint that found the disk full is tried again after this.
+const RETRY_CHECKPOINT: Duration = Duration::from_secs(1);
+/// While files below log starts wait for it, a checkpoint is made this often though no other reason asks for one.
+const CHECKPOINT_FOR_REMOVAL: Duration = Duration::from_secs(5);
 /// Bytes of the next journal file that are made ready with each group: enough to be done before the current file is full.
 const PREPARE_BYTES: u64 = 256 << 10;
 
@@ -39,11 +46,15 @@ pub enum DiskMessage {
         writes: Vec<(WriteId, ReplicaWrite)>,
         /// Received bytes to give back once these are durable.
         received: usize,
+        /// When the consensus thread said them.
+        said: Instant,
     },
     /// The producer tables that a checkpoint asked for, as of everything before.
     Producers(Vec<ProducerTable>),
     /// The size at which a replica's segments roll.
     SegmentBytes(ReplicaId, u64),
+    /// Retention wants a replica's active segment ended.
+    EndSegment(ReplicaId),
     /// Group 0's applied index is on stable storage up to here.
     CatalogueSynced(LogIndex),
     /// Close the store cleanly, with these tables, and end.
@@ -61,7 +72,16 @@ pub struct DiskThread {
     received: Arc<ReceivedBytes>,
     replicas: Arc<Replicas>,
     stats: Arc<SyncTimes>,
+    metrics: Arc<Metrics>,
     state: State,
+}
+
+/// A write that waits for its group.
+struct Queued {
+    id: WriteId,
+    write: ReplicaWrite,
+    bytes: usize,
+    frames: u64,
 }
 
 /// What stands between two messages.
@@ -69,7 +89,9 @@ pub struct DiskThread {
 /// Invariant: `writes` are in the order in which the consensus thread said them.
 #[derive(Default)]
 struct State {
-    writes: VecDeque<(WriteId, ReplicaWrite)>,
+    writes: VecDeque<Queued>,
+    /// When they were said, for each turn: how many of `writes` are left of it.
+    said: VecDeque<(usize, Instant)>,
     received: usize,
     queued_bytes: usize,
     unsealed: bool,
@@ -80,7 +102,12 @@ struct State {
     /// Something was written or noted since the last checkpoint.
     dirty: bool,
     write_out_owed: bool,
+    /// Asked for, or on its way.
     checkpoint_asked: bool,
+    /// When the last checkpoint was finished or given up.
+    checkpoint_at: Option<Instant>,
+    /// It was given up for want of space.
+    checkpoint_failed: bool,
     /// Also of replicas whose create record is still on its way.
     segment_bytes: BTreeMap<ReplicaId, u64>,
     stop: Option<Vec<ProducerTable>>,
@@ -94,9 +121,10 @@ impl DiskThread {
         inbox: Inbox,
         replicas: Arc<Replicas>,
         stats: Arc<SyncTimes>,
+        metrics: Arc<Metrics>,
     ) -> DiskThread {
         let received = inbox.received();
-        DiskThread { store, queue, inbox, received, replicas, stats, state: State::default() }
+        DiskThread { store, queue, inbox, received, replicas, stats, metrics, state: State::default() }
     }
 
     /// Runs until [`DiskMessage::Stop`] or until every sender is gone.
@@ -106,6 +134,7 @@ impl DiskThread {
     pub fn run(mut self) -> Result<(), StorageError> {
         loop {
             let wait = match () {
+                () if self.store.is_checkpointing() => Duration::ZERO,
                 () if self.state.write_out_owed => RETRY_WRITE_OUT,
                 () if self.state.unsealed => IDLE_BEFORE_SEAL,
                 () if self.state.preparing => PREPARE_EVERY,
@@ -113,6 +142,7 @@ impl DiskThread {
             };
             match self.queue.recv_timeout(wait) {
                 Ok(message) => self.take(message)?,
+                Err(RecvTimeoutError::Timeout) if self.store.is_checkpointing() => {}
                 Err(RecvTimeoutError::Timeout) => self.idle()?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
@@ -124,6 +154,7 @@ impl DiskThread {
             if let Some(tables) = self.state.stop.take() {
                 return self.store.close(tables);
             }
+            self.go_on_with_checkpoint()?;
             self.ask_for_checkpoint(false);
             self.stats.set_sizes(self.store.stats());
         }
@@ -131,22 +162,24 @@ impl DiskThread {
 
     fn take(&mut self, message: DiskMessage) -> Result<(), StorageError> {
         match message {
-            DiskMessage::Writes { writes, received } => {
+            DiskMessage::Writes { writes, received, said } => {
                 self.state.received += received;
-                self.state.queued_bytes += writes.iter().map(|(_, write)| weight(write).0).sum::<usize>();
                 self.state.dirty |= !writes.is_empty();
                 self.state.idle_since = None;
-                self.state.writes.extend(writes);
+                self.state.said.push_back((writes.len(), said));
+                for (id, write) in writes {
+                    let (bytes, frames) = weight(&write);
+                    self.state.queued_bytes += bytes;
+                    self.state.writes.push_back(Queued { id, write, bytes, frames });
+                }
             }
             DiskMessage::Producers(tables) => {
                 // The tables are as of everything said before them: that goes first, as far as there is room.
                 self.commit_all()?;
-                self.state.checkpoint_asked = false;
-                match self.store.checkpoint(tables) {
-                    Err(error) if is_full(&error) => tracing::error!(%error, "no checkpoint for want of space"),
-                    done => done?,
-                }
+                let begun = self.store.begin_checkpoint(tables);
+                self.checkpoint_moved(begun.map(|()| false))?;
             }
+            DiskMessage::EndSegment(replica) => self.store.end_segment(replica)?,
             DiskMessage::SegmentBytes(replica, bytes) => {
                 self.store.set_segment_bytes(replica, bytes);
                 self.state.segment_bytes.insert(replica, bytes);
@@ -170,39 +203,50 @@ impl DiskThread {
         Ok(())
     }
 
-    /// One group; false if the journal has no room for it now.
+    /// One group; false if there is no room for it now.
     fn commit_group(&mut self) -> Result<bool, StorageError> {
         let (mut count, mut bytes, mut frames) = (0, 0, 0);
-        for (_, write) in &self.state.writes {
-            let (more_bytes, more_frames) = weight(write);
-            if count > 0 && bytes + more_bytes > limits::JOURNAL_GROUP_BYTES_TARGET {
+        for queued in &self.state.writes {
+            if count > 0 && bytes + queued.bytes > limits::JOURNAL_GROUP_BYTES_TARGET {
                 break;
             }
-            (count, bytes, frames) = (count + 1, bytes + more_bytes, frames + more_frames);
+            (count, bytes, frames) = (count + 1, bytes + queued.bytes, frames + queued.frames);
         }
         if frames > 0 && !self.store.journal_has_room(bytes as u64, frames) {
             return Ok(false);
         }
-        let mut durable: BTreeMap<ReplicaId, WriteId> = BTreeMap::new();
-        let mut group = Vec::with_capacity(count);
-        for (id, write) in self.state.writes.drain(..count) {
-            durable.insert(write.replica, id);
-            if write.ops.contains(&WriteOp::Delete) {
-                self.state.segment_bytes.remove(&write.replica);
-            }
+        let (mut group, mut weights) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for Queued { id, write, bytes, frames } in self.state.writes.drain(..count) {
+            weights.push((id, write.replica, bytes, frames));
             group.push(write);
         }
         let syncs = group.iter().any(|write| !write.ops.is_empty());
         let created: Vec<ReplicaId> = group.iter().filter(|write| creates(write)).map(|write| write.replica).collect();
+        for write in group.iter().filter(|write| write.ops.contains(&WriteOp::Delete)) {
+            self.state.segment_bytes.remove(&write.replica);
+        }
         let began = Instant::now();
-        self.store.commit(group)?;
+        match self.store.commit_from(&mut group) {
+            Err(error) if is_full(&error) => {
+                tracing::error!(%error, "a group can't be written; it waits for space");
+                let again = weights.into_iter().zip(group).rev();
+                for ((id, _, bytes, frames), write) in again {
+                    self.state.writes.push_front(Queued { id, write, bytes, frames });
+                }
+                return Ok(false);
+            }
+            done => done?,
+        };
         for replica in created {
             if let Some(bytes) = self.state.segment_bytes.get(&replica) {
                 self.store.set_segment_bytes(replica, *bytes);
             }
         }
         self.state.queued_bytes = self.state.queued_bytes.saturating_sub(bytes);
+        // Of several writes of a replica the last counts.
+        let durable: BTreeMap<ReplicaId, WriteId> = weights.iter().map(|(id, replica, ..)| (*replica, *id)).collect();
         self.inbox.send(ShardMessage::Persisted(durable.into_iter().collect()));
+        self.count_group(count, bytes, syncs.then(|| began.elapsed()));
         if syncs {
             self.stats.record(began.elapsed());
             self.state.unsealed = true;
@@ -210,6 +254,27 @@ impl DiskThread {
             self.prepare(PREPARE_BYTES.max(bytes as u64))?;
         }
         Ok(true)
+    }
+
+    /// Counts a group of so many writes and bytes, and how long it took if it was synced.
+    fn count_group(&mut self, writes: usize, bytes: usize, synced: Option<Duration>) {
+        if let Some(took) = synced {
+            self.metrics.journal_sync.observe_duration(took);
+            self.metrics.group_bytes.observe(bytes as u64);
+            self.metrics.group_writes.observe(writes as u64);
+        }
+        let mut done = writes;
+        while let Some((left, said)) = self.state.said.front_mut() {
+            if *left > done {
+                *left -= done;
+                return;
+            }
+            done -= *left;
+            if synced.is_some() {
+                self.metrics.append.observe_duration(said.elapsed());
+            }
+            self.state.said.pop_front();
+        }
     }
 
     /// Segments follow the journal. A full disk leaves the frames in the journal, which isn't recycled meanwhile.
@@ -261,10 +326,47 @@ impl DiskThread {
 
     /// `urgent`: the journal has no room, and without a checkpoint it never will.
     fn ask_for_checkpoint(&mut self, urgent: bool) {
-        if !self.state.checkpoint_asked && (urgent || self.store.wants_checkpoint()) {
+        let since = self.state.checkpoint_at.map_or(Duration::MAX, |at| at.elapsed());
+        if self.state.checkpoint_asked || (self.state.checkpoint_failed && since < RETRY_CHECKPOINT) {
+            return;
+        }
+        let for_removal = self.store.owes_removal() && since >= CHECKPOINT_FOR_REMOVAL;
+        if urgent || for_removal || self.store.wants_checkpoint() {
             self.state.checkpoint_asked = true;
             self.inbox.send(ShardMessage::TakeProducers);
         }
+    }
+
+    /// A few steps, so that no write waits for a whole checkpoint.
+    fn go_on_with_checkpoint(&mut self) -> Result<(), StorageError> {
+        if !self.store.is_checkpointing() {
+            return Ok(());
+        }
+        let moved = self.store.checkpoint_slice(CHECKPOINT_STEPS);
+        self.checkpoint_moved(moved)?;
+        let starts = self.store.take_local_starts();
+        if !starts.is_empty() {
+            // What was written out on the way is told first: the machine must know of a frame before it is told that it went.
+            self.write_out()?;
+            self.inbox.send(ShardMessage::LocalStarts(starts));
+        }
+        // It may have freed the journal file that writes wait for.
+        if self.store.is_checkpointing() { Ok(()) } else { self.commit_all() }
+    }
+
+    fn checkpoint_moved(&mut self, moved: Result<bool, StorageError>) -> Result<(), StorageError> {
+        self.state.checkpoint_failed = match moved {
+            Ok(false) => return Ok(()),
+            Ok(true) => false,
+            Err(error) if is_full(&error) => {
+                tracing::error!(%error, "no checkpoint for want of space");
+                true
+            }
+            Err(error) => return Err(error),
+        };
+        self.state.checkpoint_asked = false;
+        self.state.checkpoint_at = Some(Instant::now());
+        Ok(())
     }
 }
 

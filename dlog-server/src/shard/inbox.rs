@@ -8,6 +8,7 @@ use bytes::Bytes;
 use dlog_consensus::{Acks, FetchId, PeerMessage, Reply, WriteId};
 use dlog_core::Frame;
 use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
+use dlog_core::write::LogPoint;
 use dlog_core::{LogId, LogIndex, ReplicaId, TimestampMs, limits};
 use dlog_storage::WrittenOut;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub enum ShardMessage {
     Persisted(Vec<(ReplicaId, WriteId)>),
     /// Frames stand in their segments.
     WrittenOut(Vec<WrittenOut>),
+    /// Segments below the log start were dropped: what now stands before the first frame of each.
+    LocalStarts(Vec<(ReplicaId, LogPoint)>),
     /// Old frames that a slow follower needs.
     EntriesRead { replica: ReplicaId, fetch: FetchId, frames: Result<Vec<Frame>, String> },
     /// The state machine of group 0 has applied up to here.
@@ -40,6 +43,20 @@ pub enum ShardMessage {
     Unreachable { node: dlog_core::NodeId },
     /// The catalogue intends a replica here.
     Start(StartReplica),
+    /// The settings of the replica's topic, all of them, as they hold from now on. Also sent once to each replica found at
+    /// start.
+    Settings {
+        /// The replica.
+        replica: ReplicaId,
+        /// At how many bytes a segment ends.
+        segment_bytes: u64,
+        /// The topic's largest batch.
+        batch_bytes_max: usize,
+        /// How many bytes of records are kept; `None`: all.
+        retention_bytes: Option<u64>,
+        /// For how many milliseconds records are kept; `None`: for ever.
+        retention_ms: Option<u64>,
+    },
     /// The catalogue has confirmed that this replica goes.
     Delete { replica: ReplicaId },
     /// Hand leadership of one replica to another.
@@ -84,6 +101,10 @@ pub struct StartReplica {
     pub segment_bytes: u64,
     /// The topic's largest batch.
     pub batch_bytes_max: usize,
+    /// How many bytes of records are kept; `None`: all.
+    pub retention_bytes: Option<u64>,
+    /// For how many milliseconds records are kept; `None`: for ever.
+    pub retention_ms: Option<u64>,
 }
 
 /// Bytes of one producer request while it is admitted.
@@ -106,6 +127,11 @@ pub struct ReceivedBytes {
 }
 
 impl ReceivedBytes {
+    /// How many there are now.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Gives back what is persisted or dropped.
     pub fn release(&self, bytes: usize) {
         if bytes > 0 {

@@ -7,8 +7,9 @@ use super::sync_times::SyncTimes;
 use super::{ShardHandle, read_thread};
 use crate::clock::Clock;
 use crate::metadata::apply_thread::ApplyMessage;
-use crate::metadata::registration::random_seed;
+use crate::metrics::Metrics;
 use crate::peer::outbox::Outboxes;
+use crate::random::random_seed;
 use crate::replicas::{ReplicaProgress, Replicas};
 use anyhow::Context;
 use dlog_consensus::{Host, Replica, ReplicaLoader, ReplicaOptions};
@@ -36,6 +37,8 @@ pub struct Plan<'a> {
     pub outboxes: &'a Arc<Outboxes>,
     /// The apply thread.
     pub apply: &'a mpsc::Sender<ApplyMessage>,
+    /// The node's counters.
+    pub metrics: &'a Arc<Metrics>,
     /// How far group 0's state machine is.
     pub group_zero_applied: LogIndex,
 }
@@ -107,6 +110,7 @@ pub fn start_shard(
         reads: read_sender,
         apply: plan.apply.clone(),
         outboxes: Arc::clone(plan.outboxes),
+        metrics: Arc::clone(plan.metrics),
     };
     let mut consensus = ConsensusThread::new(
         host,
@@ -120,7 +124,14 @@ pub fn start_shard(
     for (log, replica, progress, reader) in adopted {
         consensus.adopt(log, replica, progress, reader);
     }
-    let disk = DiskThread::new(store, disk_queue, inbox.clone(), Arc::clone(plan.replicas), Arc::clone(&sync_times));
+    let disk = DiskThread::new(
+        store,
+        disk_queue,
+        inbox.clone(),
+        Arc::clone(plan.replicas),
+        Arc::clone(&sync_times),
+        Arc::clone(plan.metrics),
+    );
     let threads = ShardThreads {
         handle: ShardHandle { inbox: inbox.clone(), status, disk: disk_sender, sync_times },
         disk: spawn(format!("dlog-disk-{number}"), move || {
@@ -172,6 +183,7 @@ fn progress_of(machine: &Replica) -> ReplicaProgress {
         commit: progress.commit,
         read_bound: progress.read_bound,
         log_end: progress.log_end,
+        log_start: progress.log_start,
         term: role.term,
         role: role.role,
         leader: role.leader,

@@ -62,8 +62,9 @@ pub struct LogReport {
     pub frames: u64,
     /// What is damaged.
     pub damage: Vec<Damage>,
-    /// SHA-256 over index (u64 LE), term (u64 LE), kind (u8) and payload of each good frame up to the high watermark. Replicas
-    /// that keep the same first index and know the same high watermark have the same.
+    /// SHA-256 over index (u64 LE), term (u64 LE), kind (u8) and payload of each good frame up to the high watermark that ends
+    /// above the log start (of each, while that is 0). Replicas with the same log start that know the same high watermark
+    /// have the same, however far below it their files go.
     pub digest: [u8; 32],
 }
 
@@ -134,7 +135,7 @@ impl ReplicaPicture {
                 }
                 WriteOp::LogStart(offset) => self.state.log_start = self.state.log_start.max(*offset),
                 WriteOp::Delete => self.deleted = true,
-                WriteOp::HardState { .. } | WriteOp::Configuration { .. } => {}
+                WriteOp::HardState { .. } | WriteOp::Configuration { .. } | WriteOp::Producers { .. } => {}
             }
         }
     }
@@ -216,7 +217,8 @@ pub(crate) fn inspect_replica<D: Disk>(
     let mut take = |at: FrameAt<'_>| {
         let frame = at.frame;
         report.frames += 1;
-        if frame.index <= report.high_watermark {
+        let readable = report.log_start == Offset::ZERO || frame.next_offset() > report.log_start;
+        if frame.index <= report.high_watermark && readable {
             digest.update(frame.index.0.to_le_bytes());
             digest.update(frame.term.0.to_le_bytes());
             digest.update([frame.kind as u8]);

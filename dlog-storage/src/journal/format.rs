@@ -207,6 +207,10 @@ fn encode_op(out: &mut Vec<u8>, op: &WriteOp) {
             put_bytes(out, &create.membership);
         }
         WriteOp::Delete => out.push(8),
+        WriteOp::Producers { index, .. } => {
+            out.push(10);
+            put_u64(out, index.0);
+        }
     }
 }
 
@@ -286,6 +290,7 @@ impl Reader<'_> {
                 WriteOp::Create(Create { intent, start, membership: self.bytes()? })
             }
             8 => WriteOp::Delete,
+            10 => WriteOp::Producers { index: LogIndex(self.u64()?), table: Bytes::new() },
             other => return Err(format!("operation {other} is unknown; use the dlog that wrote it")),
         })
     }

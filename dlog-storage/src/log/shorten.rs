@@ -1,6 +1,6 @@
 //! What takes frames out of a [`Log`]: cuts, resets, retention, deletion.
 
-use super::{Live, Log};
+use super::{Live, Log, Retired};
 use crate::aside;
 use crate::disk::Disk;
 use crate::error::StorageError;
@@ -68,39 +68,94 @@ impl<D: Disk> Log<D> {
         self.publish();
     }
 
-    /// Deletes whole ended segments that hold nothing at or above `offset`, nor above the log start; says how many bytes. The
-    /// log start must be that of the *older* checkpoint at least, else a start from it would miss files.
+    /// Ends the active segment, so that what follows begins a new one. No effect if it holds nothing.
     ///
     /// # Errors
     /// [`StorageError::Io`].
-    pub fn drop_segments_below(&mut self, offset: Offset) -> Result<u64, StorageError> {
-        let floor = offset.min(self.log_start);
-        self.drop_front(|at| at.last.next_offset <= floor)
-    }
-
-    /// Deletes whole ended segments that hold nothing above `index`: for logs whose state is kept elsewhere (group 0), up to
-    /// what the older checkpoint doesn't need. Says how many bytes.
-    ///
-    /// # Errors
-    /// [`StorageError::Io`].
-    pub fn drop_segments_through(&mut self, index: LogIndex) -> Result<u64, StorageError> {
-        self.drop_front(|at| at.last.index <= index)
-    }
-
-    fn drop_front(&mut self, goes: impl Fn(&SegmentView<D>) -> bool) -> Result<u64, StorageError> {
+    pub fn end_segment(&mut self) -> Result<(), StorageError> {
         self.usable()?;
-        let count = self.segments.iter().take_while(|live| live.at.ended && goes(&live.at)).count();
+        let holds_some = |live: &Live<D>| !live.at.ended && live.at.last.index > live.at.segment.start.index;
+        if !self.segments.last().is_some_and(holds_some) {
+            return Ok(());
+        }
+        self.truncate_tail()?;
+        let live = self.segments.last_mut().expect("just seen");
+        live.end_here(live.at.end, live.at.last);
+        self.renew_ended();
+        self.publish();
+        Ok(())
+    }
+
+    /// Whether the first segment lies wholly below the log start.
+    pub fn has_below_log_start(&self) -> bool {
+        self.segments.first().is_some_and(|live| self.is_below(&live.at))
+    }
+
+    /// Holds a place below the log start and none above. Without offsets (group 0, whose log start is 0) nothing does.
+    fn is_below(&self, at: &SegmentView<D>) -> bool {
+        at.segment.start.next_offset < self.log_start && at.last.next_offset <= self.log_start
+    }
+
+    /// Takes whole segments that lie wholly below the log start, and hold nothing above the index `through`, out of the log;
+    /// says whether any went. An active one of these is ended first. The local start moves behind them at once. Their files
+    /// stay until [`Log::remove_retired`], for as long as a checkpoint names them. `through` is what the next checkpoint has of the
+    /// log's state elsewhere (its producer table): a start from there reads no frame below.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    pub fn retire_below_log_start(&mut self, through: LogIndex) -> Result<bool, StorageError> {
+        self.usable()?;
+        let goes = |live: &Live<D>| self.is_below(&live.at) && live.at.last.index <= through;
+        let count = self.segments.iter().take_while(|live| goes(live)).count();
         if count == 0 {
-            return Ok(0);
+            return Ok(false);
+        }
+        if count == self.segments.len() {
+            self.end_segment()?;
         }
         let gone: Vec<Live<D>> = self.segments.drain(..count).collect();
         self.local_start = gone[count - 1].at.last;
-        self.log_start = self.log_start.max(self.local_start.next_offset);
         self.clip_term_starts();
+        for live in gone {
+            let (path, index) = (live.at.segment.path(), live.at.segment.index_path());
+            self.retired.push(Retired { path, bytes: live.at.end, unnamed_since: None });
+            self.retired.push(Retired { path: index, bytes: 0, unnamed_since: None });
+        }
         self.renew_ended();
         self.publish();
-        let bytes = gone.iter().map(|live| live.at.end).sum();
-        self.remove(gone)?;
+        Ok(true)
+    }
+
+    /// A checkpoint with this sequence is made of the log as it is now: it doesn't name what is retired.
+    pub fn note_checkpoint(&mut self, sequence: u64) {
+        for retired in &mut self.retired {
+            retired.unnamed_since.get_or_insert(sequence);
+        }
+    }
+
+    /// Whether files wait for [`Log::remove_retired`].
+    pub fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// Removes the files that the checkpoint before `sequence` didn't name either; `sequence` is durable. Whoever has one open
+    /// may read on. Says how many bytes.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`]; call again.
+    pub fn remove_retired(&mut self, sequence: u64) -> Result<u64, StorageError> {
+        self.usable()?;
+        let (mut bytes, mut at) = (0, 0);
+        while let Some(retired) = self.retired.get(at) {
+            if retired.unnamed_since.is_none_or(|since| since >= sequence) {
+                at += 1;
+                continue;
+            }
+            aside::remove_if_there(&self.shared.disk, &retired.path)?;
+            bytes += self.retired.remove(at).bytes;
+            self.names_unsynced = true;
+            self.shared.close_recent();
+        }
         Ok(bytes)
     }
 

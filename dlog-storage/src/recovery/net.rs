@@ -97,7 +97,7 @@ impl Net {
                 self.runs.clear();
             }
             WriteOp::Delete => self.deleted = true,
-            WriteOp::HardState { .. } | WriteOp::Configuration { .. } => {}
+            WriteOp::HardState { .. } | WriteOp::Configuration { .. } | WriteOp::Producers { .. } => {}
         }
     }
 

@@ -35,8 +35,6 @@ pub(crate) struct Restored<D: Disk> {
     pub meta: ReplicaMeta,
     /// Its frames.
     pub log: Log<D>,
-    /// Label of the producer file that the checkpoint names.
-    pub producers: Option<LogIndex>,
 }
 
 /// All replicas of a shard after a replay; their frames are synced.
@@ -142,12 +140,13 @@ impl<D: Disk> Replay<'_, D> {
             commit: from.commit,
             membership_index: from.membership_index,
             membership: from.membership.clone(),
+            producers: from.producers,
             local_start: from.log_state.local_start.index,
             last_index: from.log_state.last.index,
             last: Some(from.log_state.last),
             deleted: false,
         };
-        self.done.replicas.insert(from.replica, Restored { meta, log, producers: from.producers });
+        self.done.replicas.insert(from.replica, Restored { meta, log });
         Ok(())
     }
 
@@ -164,7 +163,7 @@ impl<D: Disk> Replay<'_, D> {
         let mut log = Log::create(self.disk.clone(), &dir, identity, start.local_start, options, cache)?;
         log.set_log_start(start.log_start);
         let meta = ReplicaMeta::create(write.log, create);
-        self.done.replicas.insert(write.replica, Restored { meta, log, producers: None });
+        self.done.replicas.insert(write.replica, Restored { meta, log });
         Ok(())
     }
 

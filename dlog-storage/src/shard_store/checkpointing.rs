@@ -5,10 +5,30 @@ use crate::aside;
 use crate::checkpoint::{Checkpoint, ReplicaCheckpoint, write_slot};
 use crate::disk::Disk;
 use crate::error::StorageError;
+use crate::log::Log;
 use crate::manifest::{self, Manifest};
 use crate::producers;
 use bytes::Bytes;
 use dlog_core::{LogIndex, ReplicaId};
+use std::collections::VecDeque;
+
+/// A replica's producers as of an index.
+pub type ProducerTable = (ReplicaId, LogIndex, Bytes);
+
+/// A checkpoint on its way: tables are stored, then the shard is captured, then what that names is synced.
+pub(super) struct Making {
+    tables: VecDeque<ProducerTable>,
+    captured: Option<Captured>,
+}
+
+/// The shard as of one journal position.
+struct Captured {
+    checkpoint: Checkpoint,
+    /// Folders to sync.
+    dirs: VecDeque<String>,
+    /// Logs to sync. One that is cut, reset or deleted meanwhile is explained by the journal behind the position.
+    logs: VecDeque<ReplicaId>,
+}
 
 impl<D: Disk> ShardStore<D> {
     /// Whether a checkpoint is due: one is paced for each journal file that was begun, and more when files run out.
@@ -22,87 +42,137 @@ impl<D: Disk> ShardStore<D> {
         self.journal.options().files_max
     }
 
-    /// Syncs up to `logs` logs ahead of a checkpoint, so that the checkpoint itself has little left to do; true if none is
-    /// left.
-    ///
-    /// # Errors
-    /// [`StorageError::SyncFailed`]: the process must end.
-    pub fn sync_slice(&mut self, logs: usize) -> Result<bool, StorageError> {
-        self.usable()?;
-        let dirty = self.replicas.values_mut().filter_map(|known| known.log.as_mut()).filter(|log| log.is_dirty());
-        let synced = dirty.take(logs).try_fold(0, |count, log| log.sync().map(|()| count + 1));
-        let count: usize = synced.map_err(|error| self.poison(error))?;
-        Ok(count < logs)
-    }
-
-    /// Writes a replica's table of producers as of `index` and syncs it, before a reset that makes it the one to go on from.
-    ///
-    /// # Errors
-    /// [`StorageError::Full`]: nothing is lost, call again. [`StorageError::Invalid`] if the replica isn't here.
-    pub fn store_producers(&mut self, replica: ReplicaId, index: LogIndex, table: &[u8]) -> Result<(), StorageError> {
-        self.usable()?;
-        self.apply_pending()?;
-        let known = self.replicas.get(&replica).ok_or_else(|| super::unknown(replica))?;
-        let dir = self.paths.replica(known.meta.log, replica);
-        producers::store(&self.disk, &dir, replica, index, table).map_err(|error| self.judge(error))
-    }
-
     /// Makes everything up to the last group durable outside the journal, and frees the journal files that no checkpoint
-    /// needs any more. `tables` are the producers of replicas as of an index that is applied; a replica without one keeps
-    /// the table that it has.
+    /// needs any more: [`ShardStore::begin_checkpoint`] and all of its slices at once.
     ///
     /// # Errors
-    /// [`StorageError::Full`]: nothing is lost, call again. Any other error makes the store unusable.
-    pub fn checkpoint(&mut self, tables: Vec<(ReplicaId, LogIndex, Bytes)>) -> Result<(), StorageError> {
+    /// As [`ShardStore::checkpoint_slice`].
+    pub fn checkpoint(&mut self, tables: Vec<ProducerTable>) -> Result<(), StorageError> {
+        self.begin_checkpoint(tables)?;
+        while !self.checkpoint_slice(usize::MAX)? {}
+        Ok(())
+    }
+
+    /// Begins a checkpoint, which [`ShardStore::checkpoint_slice`] carries out; one that is on its way is given up. `tables`
+    /// are the producers of replicas as of an index that is applied and in the log; a replica without one keeps the table
+    /// that it has.
+    ///
+    /// # Errors
+    /// As [`ShardStore::write_out`].
+    pub fn begin_checkpoint(&mut self, tables: Vec<ProducerTable>) -> Result<(), StorageError> {
         self.usable()?;
+        self.making = None;
         self.apply_pending()?;
-        let position = self.journal.position();
-        while !self.sync_slice(usize::MAX)? {}
-        self.sync_dirs()?;
-        for (replica, index, table) in tables {
-            let Some(known) = self.replicas.get(&replica) else { continue };
-            let dir = self.paths.replica(known.meta.log, replica);
-            let stored = producers::store(&self.disk, &dir, replica, index, &table);
-            stored.map_err(|error| self.judge(error))?;
-            let known = self.replicas.get_mut(&replica).expect("just seen");
-            known.producers_next = Some(index);
+        self.making = Some(Making { tables: tables.into(), captured: None });
+        Ok(())
+    }
+
+    /// Whether a checkpoint is on its way.
+    pub fn is_checkpointing(&self) -> bool {
+        self.making.is_some()
+    }
+
+    /// Does up to `steps` steps of the checkpoint on its way, each about one or two syncs; true if none is left to do.
+    /// Commits may stand between two calls: the checkpoint is as of the call that has stored the last table.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`]: nothing is lost, the checkpoint is given up, begin another. Any other error makes the store
+    /// unusable.
+    pub fn checkpoint_slice(&mut self, steps: usize) -> Result<bool, StorageError> {
+        self.usable()?;
+        let Some(mut making) = self.making.take() else { return Ok(true) };
+        for _ in 0..steps {
+            if self.step(&mut making)? {
+                return Ok(true);
+            }
         }
+        self.making = Some(making);
+        Ok(false)
+    }
+
+    /// One step; true if it was the last.
+    fn step(&mut self, making: &mut Making) -> Result<bool, StorageError> {
+        if let Some((replica, index, table)) = making.tables.pop_front() {
+            self.store_table(replica, index, &table)?;
+            return Ok(false);
+        }
+        let Some(captured) = &mut making.captured else {
+            making.captured = Some(self.capture()?);
+            return Ok(false);
+        };
+        if let Some(dir) = captured.dirs.pop_front() {
+            self.disk.sync_dir(&dir).map_err(|error| self.poison(StorageError::sync(&dir, error)))?;
+            self.unsynced_dirs.remove(&dir);
+            return Ok(false);
+        }
+        if let Some(replica) = captured.logs.pop_front() {
+            let log = self.replicas.get_mut(&replica).and_then(|known| known.log.as_mut());
+            let synced = log.map_or(Ok(()), Log::sync);
+            synced.map_err(|error| self.poison(error))?;
+            return Ok(false);
+        }
+        self.finish(&captured.checkpoint)?;
+        Ok(true)
+    }
+
+    /// A table that is older than the one that is known, as behind a snapshot's install, is passed over.
+    fn store_table(&mut self, replica: ReplicaId, index: LogIndex, table: &[u8]) -> Result<(), StorageError> {
+        let Some(known) = self.replicas.get_mut(&replica) else { return Ok(()) };
+        let meta = &mut known.meta;
+        if known.log.is_none() || meta.deleted || index < meta.local_start || Some(index) <= meta.producers {
+            return Ok(());
+        }
+        let dir = self.paths.replica(meta.log, replica);
+        let stored = producers::store(&self.disk, &dir, replica, index, table);
+        if stored.is_ok() {
+            meta.producers = Some(index);
+        }
+        stored.map_err(|error| self.judge(error))
+    }
+
+    /// The shard as of now, with what must be synced before a checkpoint may say so.
+    fn capture(&mut self) -> Result<Captured, StorageError> {
+        self.apply_pending()?;
+        let sequence = self.sequence + 1;
+        self.retire(sequence)?;
+        let position = self.journal.position();
         let replicas = self.replicas.iter().filter_map(|(replica, known)| entry(*replica, known)).collect();
-        let checkpoint = Checkpoint { sequence: self.sequence + 1, position, replicas, marks: self.marks.clone() };
+        let checkpoint = Checkpoint { sequence, position, replicas, marks: self.marks.clone() };
+        let dirty = self.replicas.iter().filter(|(_, known)| known.log.as_ref().is_some_and(Log::is_dirty));
+        let logs = dirty.map(|(replica, _)| *replica).collect();
+        // Names of deleted folders too, so that none outlives the mark of its replica.
+        let dirs = self.unsynced_dirs.iter().cloned().collect();
+        Ok(Captured { checkpoint, dirs, logs })
+    }
+
+    fn finish(&mut self, checkpoint: &Checkpoint) -> Result<(), StorageError> {
+        let position = checkpoint.position;
         let target = self.slots.target(self.checkpoints_since_start == 0);
         let bytes = checkpoint.encode(self.identity.cluster, self.identity.shard);
         write_slot(&self.disk, &self.paths.dir, target, &bytes).map_err(|error| self.judge(error))?;
         self.sequence = checkpoint.sequence;
         self.slots.set(target, checkpoint.sequence, position.generation);
-        self.journal.recycle_before(self.slots.needed_from()).map_err(|error| self.judge(error))?;
-        self.tidy_producers().map_err(|error| self.judge(error))?;
         self.checkpoints_since_start += 1;
+        self.journal.recycle_before(self.slots.needed_from()).map_err(|error| self.judge(error))?;
+        self.tidy_producers(checkpoint).map_err(|error| self.judge(error))?;
+        self.remove_retired(checkpoint.sequence).map_err(|error| self.judge(error))?;
         if self.checkpoints_since_start == 3 {
             self.tidy_aside().map_err(|error| self.judge(error))?;
         }
         Ok(())
     }
 
-    /// Deleted folders' names too, so that no name outlives the mark of its replica.
-    fn sync_dirs(&mut self) -> Result<(), StorageError> {
-        for dir in std::mem::take(&mut self.unsynced_dirs) {
-            self.disk.sync_dir(&dir).map_err(|error| self.poison(StorageError::sync(&dir, error)))?;
-        }
-        Ok(())
-    }
-
-    /// Tables that neither this checkpoint nor the one before names.
-    fn tidy_producers(&mut self) -> Result<(), StorageError> {
-        let first = self.checkpoints_since_start == 0;
-        for (replica, known) in &mut self.replicas {
-            let named = known.producers_next.or(known.producers);
-            // The first checkpoint after a start replaces the newer one: the older stays, and what it names is not known.
-            if !first && known.producers_before != known.producers {
-                let dir = self.paths.replica(known.meta.log, *replica);
-                let keep = known.producers.unwrap_or_default();
-                producers::remove_before(&self.disk, &dir, keep)?;
+    /// Tables that neither this checkpoint nor the one before names, nor the journal behind them: labels only rise.
+    fn tidy_producers(&mut self, checkpoint: &Checkpoint) -> Result<(), StorageError> {
+        for entry in &checkpoint.replicas {
+            let Some(known) = self.replicas.get_mut(&entry.replica) else { continue };
+            // What the older checkpoint names is known from the second one after a start on.
+            if let Some(older) = known.producers.filter(|older| Some(*older) != known.tidied) {
+                let dir = self.paths.replica(entry.log, entry.replica);
+                producers::remove_before(&self.disk, &dir, older)?;
+                known.tidied = Some(older);
             }
-            (known.producers_before, known.producers, known.producers_next) = (known.producers, named, None);
+            known.producers = entry.producers;
         }
         Ok(())
     }
@@ -122,7 +192,7 @@ impl<D: Disk> ShardStore<D> {
     ///
     /// # Errors
     /// As [`ShardStore::checkpoint`]; the next start then recovers as after a crash.
-    pub fn close(mut self, tables: Vec<(ReplicaId, LogIndex, Bytes)>) -> Result<(), StorageError> {
+    pub fn close(mut self, tables: Vec<ProducerTable>) -> Result<(), StorageError> {
         self.checkpoint(tables)?;
         for log in self.replicas.values_mut().filter_map(|known| known.log.as_mut()) {
             log.close()?;
@@ -145,7 +215,7 @@ fn entry<D: Disk>(replica: ReplicaId, known: &Replica<D>) -> Option<ReplicaCheck
         commit: meta.recorded_commit(),
         membership_index: meta.membership_index,
         membership: meta.membership.clone(),
-        producers: known.producers_next.or(known.producers),
+        producers: meta.producers,
         log_state: known.log.as_ref()?.state(),
     })
 }

@@ -7,9 +7,13 @@ use crate::manifest;
 use crate::producers;
 use crate::recovery::{LogMaker, ShardPaths, recover};
 use crate::tail_cache::TailCache;
-use dlog_core::ReplicaId;
+use bytes::Bytes;
 use dlog_core::write::RestoredReplica;
+use dlog_core::{LogIndex, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Each replica's table, with its label.
+type Tables = BTreeMap<ReplicaId, (LogIndex, Bytes)>;
 
 impl<D: Disk> ShardStore<D> {
     /// Opens the shard below `root`, or makes an empty one where there is nothing. All that is given back is durable.
@@ -32,11 +36,10 @@ impl<D: Disk> ShardStore<D> {
         let started_clean = clean.is_some_and(|manifest| {
             manifest.sequence == recovered.checkpoint.sequence && manifest.group == recovered.journal.position().number
         });
-        let replicas = recovered.replayed.replicas.into_iter().map(|(replica, restored)| {
-            let mut known = Replica::new(restored.meta);
-            (known.log, known.producers) = (Some(restored.log), restored.producers);
-            (replica, known)
-        });
+        let replicas =
+            recovered.replayed.replicas.into_iter().map(|(replica, restored)| {
+                (replica, Replica { log: Some(restored.log), ..Replica::new(restored.meta) })
+            });
         let mut store = ShardStore {
             replicas: replicas.collect(),
             marks: recovered.replayed.marks,
@@ -51,27 +54,63 @@ impl<D: Disk> ShardStore<D> {
             pending: VecDeque::new(),
             moved: BTreeSet::new(),
             unsynced_dirs: BTreeSet::new(),
+            making: None,
+            started_later: BTreeSet::new(),
+            removal_owed: false,
+            damage: Vec::new(),
             started_clean,
             found_torn: recovered.torn,
             poisoned: None,
         };
+        let checkpoint =
+            recovered.checkpoint.replicas.iter().filter_map(|known| Some((known.replica, known.producers?)));
+        let tables = store.load_producers(&[checkpoint.collect(), recovered.other_producers])?;
         store.checkpoint(Vec::new())?;
         // After many starts in a row the older checkpoint would keep a file for each of them.
         if !recovered.fresh && store.journal.used_files() + 2 >= options.journal.files_max {
             store.checkpoint(Vec::new())?;
         }
-        let restored = store.restored()?;
+        // What is given back says so already.
+        store.started_later.clear();
+        let restored = store.restored(tables);
         Ok((store, restored))
     }
 
-    fn restored(&self) -> Result<Vec<RestoredReplica>, StorageError> {
-        let replicas: BTreeMap<&ReplicaId, &Replica<D>> = self.replicas.iter().collect();
-        let mut restored = Vec::with_capacity(replicas.len());
-        for (replica, known) in replicas {
+    /// Rows 20 to 22 of the decision table. From here on a replica's label is that of the table that it has.
+    fn load_producers(&mut self, before: &[BTreeMap<ReplicaId, LogIndex>]) -> Result<Tables, StorageError> {
+        let mut tables = Tables::new();
+        for (replica, known) in &mut self.replicas {
+            let start = known.log.as_ref().expect("recovery opens every log").local_start().index;
+            let Some(newest) = known.meta.producers else { continue };
+            let older = before.iter().filter_map(|labels| labels.get(replica).copied());
+            let mut named: Vec<LogIndex> =
+                older.filter(|index| *index < newest && *index >= start).chain([newest]).collect();
+            named.sort_unstable();
+            named.dedup();
+            named.reverse();
+            let dir = self.paths.replica(known.meta.log, *replica);
+            let table = producers::load(&self.disk, &dir, *replica, &named)?;
+            known.meta.producers = table.as_ref().map(|(index, _)| *index);
+            match table {
+                Some(table) => drop(tables.insert(*replica, table)),
+                None if start == LogIndex::ZERO => {}
+                None => {
+                    let path = format!("{dir}/{}", producers::file_name(newest));
+                    let detail = "the producer file is missing or damaged, and the log no longer begins at 1";
+                    self.damage.push((*replica, StorageError::corrupt(&path, 0, detail)));
+                    // The checkpoint goes on naming it: the next start finds the same.
+                    known.meta.producers = Some(newest);
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    fn restored(&self, mut tables: Tables) -> Vec<RestoredReplica> {
+        let mut restored = Vec::with_capacity(self.replicas.len());
+        for (replica, known) in &self.replicas {
             let meta = &known.meta;
             let state = known.log.as_ref().expect("recovery opens every log").state();
-            let dir = self.paths.replica(meta.log, *replica);
-            let table = producers::load(&self.disk, &dir, *replica, state.local_start.index, state.last.index)?;
             restored.push(RestoredReplica {
                 replica: *replica,
                 log: meta.log,
@@ -85,9 +124,9 @@ impl<D: Disk> ShardStore<D> {
                 log_start: state.log_start,
                 last: state.last,
                 term_starts: state.term_starts,
-                producers: table,
+                producers: tables.remove(replica),
             });
         }
-        Ok(restored)
+        restored
     }
 }

@@ -10,17 +10,22 @@
 //! - [`Verb`], [`Ran`]: one command line, run to its end.
 //! - [`Producing`], [`Ack`]: a `dlog produce` in the background, fed at a pace.
 //! - [`Input`], [`Row`]: events that go in and rows that come out, and the checker between them.
+//! - [`history`], [`realtime`]: what must hold of everything that producers were told and readers saw.
+//! - [`Scrape`]: what a node tells of itself at `/metrics`.
 //! - [`trace`]: the system calls of a node, by strace.
 
 pub mod acks;
 pub mod binary;
 pub mod cluster;
 pub mod flights;
+pub mod history;
 pub mod node;
 pub mod ports;
 pub mod process;
 pub mod producing;
 pub mod random;
+pub mod realtime;
+pub mod scrape;
 pub mod trace;
 pub mod turn;
 pub mod usage;
@@ -33,6 +38,7 @@ pub use flights::{Input, Row};
 pub use node::{Node, NodeOptions};
 pub use producing::Producing;
 pub use random::Random;
+pub use scrape::Scrape;
 pub use turn::Turn;
 pub use verb::{Ran, Verb};
 

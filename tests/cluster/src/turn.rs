@@ -14,6 +14,7 @@ use tempfile::TempDir;
 pub struct Turn {
     dir: Option<TempDir>,
     path: PathBuf,
+    keep_if_failed: bool,
     /// Unlocked when it is closed, which a killed test does too.
     _lock: File,
 }
@@ -33,7 +34,12 @@ impl Turn {
             eprintln!("{name}: its files stay in {}", dir.path().display());
         }
         let path = dir.path().to_path_buf();
-        Turn { dir: Some(dir), path, _lock: lock }
+        Turn { dir: Some(dir), path, keep_if_failed: false, _lock: lock }
+    }
+
+    /// Lets the folder stay if the test fails: for failures that can't be had again at will.
+    pub fn keep_if_failed(&mut self) {
+        self.keep_if_failed = true;
     }
 
     /// The test's folder.
@@ -44,6 +50,10 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        if let Some(dir) = self.dir.as_mut().filter(|_| self.keep_if_failed && std::thread::panicking()) {
+            dir.disable_cleanup(true);
+            eprintln!("what the failed test leaves stays in {}", dir.path().display());
+        }
         // Before the lock: the next test's measurement of free space counts these files no more.
         drop(self.dir.take());
     }

@@ -23,6 +23,13 @@ impl Memory {
     }
 }
 
+/// How many files, sockets and the like the process with this id has open.
+#[track_caller]
+pub fn open_files(pid: u32) -> u64 {
+    let path = format!("/proc/{pid}/fd");
+    fs::read_dir(&path).unwrap_or_else(|e| panic!("can't read {path}: {e}")).count() as u64
+}
+
 fn kilobytes(status: &str, name: &str) -> u64 {
     let line =
         status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {status}"));
@@ -91,5 +98,6 @@ mod tests {
     fn this_process_uses_memory() {
         let memory = Memory::of(std::process::id());
         assert!(memory.resident > 0 && memory.peak >= memory.resident, "{memory:?}");
+        assert!(open_files(std::process::id()) > 0);
     }
 }

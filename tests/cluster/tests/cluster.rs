@@ -1,16 +1,22 @@
 //! The cluster tests: one module for each thing that must hold. Run one with `cargo test -p dlog-cluster-tests seed`.
 
 mod bench_memory;
+mod changes;
 mod death_of_all;
 mod dev;
+mod flood;
 mod graceful_stop;
 mod leader_death;
+mod linearizable;
+mod metrics;
 mod misuse;
 mod misuse_start;
 mod misuse_wire;
+mod retention;
 mod seed;
 mod segments;
 mod shards;
+mod soak;
 mod stopped_minority;
 mod sync_before_ack;
 mod two_down;

@@ -27,6 +27,11 @@ pub enum Asker {
         /// The offset after all that was acked when the question was asked.
         known: Offset,
     },
+    /// Retention, which moves a partition's log start.
+    Retention {
+        /// The partition.
+        partition: usize,
+    },
 }
 
 /// What it is told.
@@ -36,6 +41,8 @@ pub enum Answer {
     Appended(Vec<Appended>),
     /// Where the log ended.
     End(Offset),
+    /// Where the log starts.
+    Start(Offset),
     /// An error.
     Refused(Box<ErrorDetail>),
     /// The connection broke: nobody knows what happened.

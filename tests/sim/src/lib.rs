@@ -20,6 +20,7 @@ pub mod many;
 pub mod network;
 pub mod node;
 pub mod options;
+pub mod protobuf;
 pub mod report;
 pub mod run;
 pub mod schedule;

@@ -12,7 +12,7 @@ Plays a simulated cluster of three nodes: production replicas and storage over s
   --count N      so many seeds, from --seed up (default 1)
   --shape NAME   everything (mixed), or all three nodes losing power again and again (power-loss); default: by the seed
   --broken NAME  do it wrong on purpose: no-sync, sync-later, votes-forgotten, uncommitted-read,
-                 retry-without-sequence
+                 retry-without-sequence, snapshot-without-producers, snapshot-state-too-old
   --threads N    seeds at once (default: one for each core)
   --trace        show every event of a single seed
 exit codes: 0 passed, 2 wrong usage, 10 crash, 11 not live, 12 a promise broken";

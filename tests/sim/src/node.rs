@@ -3,7 +3,7 @@
 use crate::clients::Asker;
 use bytes::Bytes;
 use dlog_consensus::{FetchError, FetchId, Host, Output, PeerMessage, Progress, Proposal, WriteId};
-use dlog_core::write::ReplicaWrite;
+use dlog_core::write::{LogPoint, ReplicaWrite};
 use dlog_core::{Frame, LogId, LogIndex, MonotonicTime, NodeId, ReplicaId, RequestId};
 use dlog_storage::{LogReader, LoseUnsynced, ShardStore, SimDisk, WrittenOut};
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +27,17 @@ pub enum Inbound {
         /// Who waits.
         asker: Asker,
     },
+    /// Move the log start, to this many thousandths of what is committed.
+    MoveLogStart {
+        /// At which replica.
+        replica: ReplicaId,
+        /// Who waits.
+        asker: Asker,
+        /// How far.
+        per_mille: u64,
+    },
+    /// Segments were dropped.
+    LocalStarts(Vec<(ReplicaId, LogPoint)>),
     /// A message of another node.
     Peer(Box<PeerMessage>),
     /// Writes are durable.

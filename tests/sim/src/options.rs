@@ -119,6 +119,8 @@ pub struct Options {
     pub value_bytes_max: usize,
     /// Whether only two nodes are healed at first, and the third when they have shown that they go on.
     pub core_first: bool,
+    /// The mean time between two moves of a log start, in milliseconds; 0: logs are kept whole.
+    pub retention_ms: u64,
     /// The store's files.
     pub store: StoreOptions,
     /// The replicas' settings.
@@ -149,8 +151,14 @@ impl Options {
             core_first: random.bool(),
             store: draw_store(&mut random, value_bytes_max),
             replica: draw_replica(&mut random, value_bytes_max),
+            retention_ms: 0,
             trace: false,
         };
+        if random.u8(0..3) > 0 {
+            options.retention_ms = random.u64(50..=800);
+            // Whole segments go: they must end within a short run.
+            options.store.log.segment_bytes = (8 << 10).max(8 * value_bytes_max as u64);
+        }
         if shape == Shape::PowerLoss {
             options.faults = vec![(Fault::PowerAll, 1)];
             options.safety_ms = random.u64(5_000..=9_000);
@@ -218,7 +226,7 @@ impl fmt::Display for Options {
         writeln!(f, "seed={} shape={} broken={}", self.seed, self.shape.name(), self.broken)?;
         write!(f, "  partitions={} producers={} readers={}", self.partitions, self.producers, self.readers)?;
         write!(f, " think_us={} value_bytes_max={}", self.think_us, self.value_bytes_max)?;
-        writeln!(f, " safety_ms={} core_first={}", self.safety_ms, self.core_first)?;
+        writeln!(f, " safety_ms={} core_first={} retention_ms={}", self.safety_ms, self.core_first, self.retention_ms)?;
         write!(f, "  faults every {} ms:", self.fault_ms)?;
         for (fault, weight) in &self.faults {
             write!(f, " {fault:?}={weight}")?;

@@ -97,6 +97,14 @@ pub struct Counts {
     pub ends_told: u64,
     /// Conflicting suffixes cut.
     pub cuts: u64,
+    /// Log starts that were moved, as clients were told.
+    pub log_start_moves: u64,
+    /// Logs whose first segments were dropped.
+    pub drops: u64,
+    /// Logs that were reset to a snapshot.
+    pub installs: u64,
+    /// Readers that had to skip what is no longer kept.
+    pub skips: u64,
 }
 
 /// The end of one run.
@@ -126,6 +134,8 @@ impl fmt::Display for Report {
         write!(f, " elections={} deaths={} power_losses={}", c.elections, c.deaths, c.power_losses)?;
         write!(f, " (all three: {}) partitions={} cuts={}", c.all_power_losses, c.partitions, c.cuts)?;
         write!(f, " checkpoints={} catch_up_reads={} ends={}", c.checkpoints, c.catch_up_reads, c.ends_told)?;
+        write!(f, " log_start_moves={} drops={} installs={}", c.log_start_moves, c.drops, c.installs)?;
+        write!(f, " skips={}", c.skips)?;
         match &self.failure {
             Some(failure) => write!(f, "\n  {failure}"),
             None => Ok(()),

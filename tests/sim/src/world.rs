@@ -55,6 +55,8 @@ pub enum Event {
     Poll { reader: usize },
     /// Somebody asks where a log ends.
     AskEnd,
+    /// A log start is to move.
+    Retain,
     /// Something breaks.
     Fault,
     /// Cut links are connected again, if nothing was cut since.
@@ -168,6 +170,9 @@ impl World {
             self.schedule.after(reader as u64 * MILLISECOND, Event::Poll { reader });
         }
         self.schedule.after(10 * MILLISECOND, Event::AskEnd);
+        if self.options.retention_ms > 0 {
+            self.schedule.after(self.options.retention_ms * MILLISECOND, Event::Retain);
+        }
         self.schedule_fault();
         self.schedule.after(MILLISECOND, Event::Watch);
         while self.phase != Phase::Over {
@@ -209,6 +214,7 @@ impl World {
             Event::Timeout { producer, number, attempt } => self.on_timeout(producer, number, attempt),
             Event::Poll { reader } => self.on_poll(reader)?,
             Event::AskEnd => self.on_ask_end(),
+            Event::Retain => self.on_retain(),
             Event::Fault => self.on_fault()?,
             Event::Connect { partition } => self.on_connect(partition),
             Event::StopNode { node, life } => self.on_stop_node(node, life),

@@ -35,7 +35,7 @@ fn sum(reports: &[Report], of: impl Fn(&Counts) -> u64) -> u64 {
 fn anything_may_break_and_nothing_acked_is_lost() {
     let reports = run_all(Shape::Mixed, 60, 1_000);
     // A run in which nothing happens proves nothing.
-    let happened: [(&str, u64); 11] = [
+    let happened: [(&str, u64); 15] = [
         ("acks", sum(&reports, |c| c.acked)),
         ("retries that were found", sum(&reports, |c| c.duplicates)),
         ("deaths", sum(&reports, |c| c.deaths)),
@@ -47,6 +47,10 @@ fn anything_may_break_and_nothing_acked_is_lost() {
         ("catch-up reads", sum(&reports, |c| c.catch_up_reads)),
         ("ends told", sum(&reports, |c| c.ends_told)),
         ("batches read", sum(&reports, |c| c.batches_read)),
+        ("log starts moved", sum(&reports, |c| c.log_start_moves)),
+        ("logs shortened", sum(&reports, |c| c.drops)),
+        ("snapshots installed", sum(&reports, |c| c.installs)),
+        ("readers that came too late", sum(&reports, |c| c.skips)),
     ];
     println!("{} mixed seeds: {happened:?}", reports.len());
     for (what, count) in happened {

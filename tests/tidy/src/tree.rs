@@ -82,7 +82,8 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
             if !built && entry.file_name() != ".git" {
                 walk(&path, found);
             }
-        } else if kind.is_file() {
+        // In a work tree of its own, .git is a file that says where the repository is.
+        } else if kind.is_file() && entry.file_name() != ".git" {
             found.push(path);
         }
     }

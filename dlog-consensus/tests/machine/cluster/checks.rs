@@ -3,6 +3,7 @@
 
 use super::{Answer, Cluster};
 use dlog_consensus::{Acks, MessageKind, PeerMessage, Progress, Reply, Role};
+use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_core::{Frame, FrameKind, LogId, LogIndex, ReplicaId};
 
 impl Cluster {
@@ -25,11 +26,10 @@ impl Cluster {
                     durable.last().index >= message.index,
                     "entries are durable before they are acked: {message:?}"
                 );
-                let to = usize::try_from(message.index.0).expect("small");
                 let said = &self.node(id).said;
-                // A newer leader's cut may be said already, and not be durable yet.
-                if said.term == message.term {
-                    assert_eq!(said.frames[..to].last(), durable.frames[..to].last());
+                // A newer leader's cut, or a reset, may be said already, and not be durable yet.
+                if said.term == message.term && said.start.index <= message.index {
+                    assert_eq!(said.frame(message.index), durable.frame(message.index));
                 }
             }
             _ => {}
@@ -48,8 +48,9 @@ impl Cluster {
             node.said.offset_after(now.commit),
             "the high watermark follows the commit index"
         );
+        assert!(now.log_start >= before.log_start, "the log start never goes back");
         if now.read_bound > before.read_bound {
-            let written = node.written.min(node.durable.last().index);
+            let written = node.written.min(node.durable.last().index).max(node.durable.start.index);
             assert!(now.read_bound <= node.durable.offset_after(written), "what is read is in a segment");
         }
     }
@@ -57,7 +58,8 @@ impl Cluster {
     /// Compares what the node knows to be committed with what any other node knew.
     pub(super) fn check_progress(&mut self, id: ReplicaId) {
         let commit = self.node(id).progress.commit;
-        for index in self.node(id).checked.0 + 1..=commit.0 {
+        let checked = self.node(id).checked.max(self.node(id).said.start.index);
+        for index in checked.0 + 1..=commit.0 {
             let frame = self.node(id).said.frame(LogIndex(index)).expect("what is committed is in the log").clone();
             let at = usize::try_from(index - 1).expect("small");
             match self.ledger.get(at) {
@@ -74,8 +76,36 @@ impl Cluster {
 
     fn is_durable_on_majority(&self, frame: &Frame) -> bool {
         let voters = &self.membership.voters;
-        let have = voters.iter().filter(|voter| self.node(**voter).durable.frame(frame.index) == Some(frame));
+        let have = voters.iter().filter(|voter| self.holds(**voter, frame));
         have.count() * 2 > voters.len()
+    }
+
+    /// Whether the node has this committed frame, or had it and needs it no more.
+    fn holds(&self, id: ReplicaId, frame: &Frame) -> bool {
+        let durable = &self.node(id).durable;
+        durable.start.index >= frame.index || durable.frame(frame.index) == Some(frame)
+    }
+
+    /// A log is reset to a place that every replica agrees on, with the state that everyone has.
+    pub(super) fn check_reset(&self, id: ReplicaId, write: &ReplicaWrite) {
+        let [
+            WriteOp::Reset(at),
+            WriteOp::LogStart(log_start),
+            WriteOp::Configuration { index, membership },
+            WriteOp::Producers { index: as_of, table },
+            ..,
+        ] = &write.ops[..]
+        else {
+            panic!("a snapshot's write is another one: {write:?}")
+        };
+        let place = &self.ledger[usize::try_from(at.index.0).expect("small") - 1];
+        assert_eq!((place.term, place.next_offset(), place.crc), (at.term, at.next_offset, at.crc));
+        assert!(*log_start >= at.next_offset && index == as_of && *as_of >= at.index);
+        assert_eq!(membership, &self.membership.encode());
+        assert!(as_of.0 <= self.ledger.len() as u64, "the state is one of committed entries");
+        if let Some(known) = self.tables.get(as_of) {
+            assert_eq!(known, table, "replica {id}: the table as of {as_of} is the same everywhere");
+        }
     }
 
     pub(super) fn check_role(&mut self, id: ReplicaId, change: dlog_consensus::RoleChange) {
@@ -104,8 +134,7 @@ impl Cluster {
             if answer.acks == Acks::All {
                 let peers = self.machine(answer.node).status().peers;
                 for peer in peers.into_iter().filter(|peer| peer.in_sync && peer.voter) {
-                    let durable = self.node(peer.replica).durable.frame(frame.index);
-                    assert_eq!(durable, Some(frame), "acks=all: durable on every replica in sync");
+                    assert!(self.holds(peer.replica, frame), "acks=all: durable on every replica in sync");
                 }
             }
         }
@@ -114,8 +143,12 @@ impl Cluster {
     /// After a run that ended well: every log is the ledger.
     pub fn check_converged(&self) {
         for node in self.nodes.values() {
-            assert_eq!(node.durable.frames.len(), self.ledger.len(), "replica {} has all and no more", node.id);
-            assert!(node.durable.frames == self.ledger, "byte for byte");
+            let start = usize::try_from(node.durable.start.index.0).expect("small");
+            assert_eq!(start + node.durable.frames.len(), self.ledger.len(), "replica {} has all and no more", node.id);
+            assert!(node.durable.frames == self.ledger[start..], "byte for byte");
+            let one = self.nodes.values().next().expect("a node");
+            assert_eq!(node.progress.log_start, one.progress.log_start, "the log starts at the same offset everywhere");
+            assert_eq!(node.durable.log_start, one.progress.log_start, "and is durable");
             if self.log == LogId::GROUP_ZERO {
                 assert_eq!(node.given, node.durable.commands(node.durable.last().index), "each command once, in order");
             }

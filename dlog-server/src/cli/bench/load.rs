@@ -71,11 +71,7 @@ impl Load {
     pub async fn run(&self, client: &Client, stop: &CancellationToken) -> anyhow::Result<Figures> {
         let admin = client.admin();
         let Some(topic) = &self.topic else {
-            let own = format!(
-                "bench-{}-{:08x}",
-                std::process::id(),
-                fastrand::Rng::with_seed(crate::metadata::registration::random_seed()).u32(..)
-            );
+            let own = format!("bench-{}-{:08x}", std::process::id(), crate::random::random().u32(..));
             let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
             let topic = NewTopic { name: own.clone(), partitions, if_not_exists: true, ..NewTopic::default() };
             admin.create_topic(topic).await.with_context(|| format!("can't create topic {own}"))?;
@@ -212,7 +208,7 @@ struct Sender {
 impl Sender {
     fn new(producer: Producer, topic: &str, partitions: u32, record_bytes: usize) -> Sender {
         // Noise: whatever compresses on the way would flatter the figures.
-        let mut random = fastrand::Rng::with_seed(crate::metadata::registration::random_seed());
+        let mut random = crate::random::random();
         let value: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(record_bytes).collect();
         Sender { producer, topic: topic.to_string(), partitions, value: value.into() }
     }

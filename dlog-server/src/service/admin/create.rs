@@ -1,6 +1,6 @@
 //! Making topics: on request, or on first use where the node was started to (`dlog dev`).
 
-use super::{dry_run, execute, invalid_argument, rejection, unexpected};
+use super::{dry_run, execute, invalid_argument, rejection, request_id, unexpected};
 use crate::clock::wall_clock;
 use crate::context::NodeContext;
 use crate::service::report;
@@ -29,6 +29,7 @@ pub async fn create(
     context: &Arc<NodeContext>,
     request: CreateTopicRequest,
 ) -> Result<CreateTopicResponse, ErrorDetail> {
+    let id = request_id(request.request_id.as_deref())?;
     let mut settings = TopicSettings::default();
     for (key, value) in &request.config {
         settings.set(key, value).map_err(|error| invalid_argument(error.to_string()))?;
@@ -49,7 +50,7 @@ pub async fn create(
         let topic_id = if created { 0 } else { topic.0 };
         return Ok(CreateTopicResponse { topic_id, created: false, placements: placements(&plan, topic) });
     }
-    let (topic, created) = made(execute(context, CommandBody::CreateTopic(create)).await?)?;
+    let (topic, created) = made(execute(context, id, CommandBody::CreateTopic(create)).await?)?;
     if created {
         wait_for_leaders(context, topic).await;
     }

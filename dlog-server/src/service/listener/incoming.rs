@@ -2,6 +2,7 @@
 //!
 //! tonic's own loop has no such bounds, and it spins when the process has no file descriptors left.
 
+use super::door::{Bounds, Door, Guest, Newcomer, Turned};
 use crate::service::produce::connection_room;
 use dlog_core::limits;
 use std::io;
@@ -10,37 +11,28 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Sleep;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-/// What a client sends first: HTTP/2's preface. Until it is there the connection counts as a handshake.
+/// What a client sends first: HTTP/2's preface. Until it is there no server spends buffers on the connection.
 const PREFACE_BYTES: usize = 24;
 /// A connection must say what it is within this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after an accept that failed for want of something (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections one listener holds.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// In all.
-    pub connections: usize,
-    /// That haven't said what they are.
-    pub handshakes: usize,
-    /// How long they may take to.
-    pub handshake_timeout: Duration,
-}
-
 impl Bounds {
     /// Those of the listener for clients.
     pub fn of_clients() -> Bounds {
         Bounds {
             connections: limits::CONNECTIONS_MAX,
-            handshakes: limits::HANDSHAKES_MAX,
+            per_address: limits::CONNECTIONS_PER_ADDRESS_MAX,
+            newcomers: limits::HANDSHAKES_MAX,
+            first_bytes: PREFACE_BYTES,
             handshake_timeout: HANDSHAKE_TIMEOUT,
         }
     }
@@ -53,50 +45,52 @@ pub struct ConnectionInfo {
     pub remote: Option<SocketAddr>,
     /// Bytes of produce requests that it may still have in flight.
     pub in_flight: Arc<Semaphore>,
+    newcomer: Option<Arc<Newcomer>>,
+}
+
+impl ConnectionInfo {
+    /// Notes that the connection has made a request.
+    pub fn settle(&self) {
+        if let Some(newcomer) = &self.newcomer {
+            newcomer.settle();
+        }
+    }
 }
 
 impl Default for ConnectionInfo {
     fn default() -> ConnectionInfo {
-        ConnectionInfo { remote: None, in_flight: connection_room() }
+        ConnectionInfo { remote: None, in_flight: connection_room(), newcomer: None }
     }
 }
 
-/// A connection that counts as long as it lives.
+/// A connection that counts as long as it lives, and that has said what it is.
 ///
-/// Invariant: `handshake` is there until [`PREFACE_BYTES`] were read, and no longer.
+/// Invariant: `leave` is there until the first request was made, and no longer than a read after it.
 pub struct Connection {
     stream: TcpStream,
     info: ConnectionInfo,
-    handshake: Option<Handshake>,
-    _counted: OwnedSemaphorePermit,
-}
-
-struct Handshake {
-    read: usize,
-    deadline: Pin<Box<Sleep>>,
-    _counted: OwnedSemaphorePermit,
+    /// What was read of it already.
+    first: Vec<u8>,
+    leave: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    guest: Guest,
 }
 
 /// Accepts connections until the stream is dropped; then the listener is closed at once.
-pub fn accept(listener: TcpListener, bounds: Bounds) -> ReceiverStream<io::Result<Connection>> {
+pub fn accept(listener: TcpListener, door: Arc<Door>) -> ReceiverStream<io::Result<Connection>> {
     // One: a connection waits here only while the server is busy taking the one before.
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         tokio::select! {
             () = sender.closed() => {}
-            () = run(listener, bounds, &sender) => {}
+            () = run(listener, &door, &sender) => {}
         }
     });
     ReceiverStream::new(receiver)
 }
 
-async fn run(listener: TcpListener, bounds: Bounds, accepted: &mpsc::Sender<io::Result<Connection>>) {
-    let connections = Arc::new(Semaphore::new(bounds.connections));
-    let handshakes = Arc::new(Semaphore::new(bounds.handshakes));
+async fn run(listener: TcpListener, door: &Arc<Door>, accepted: &mpsc::Sender<io::Result<Connection>>) {
     let mut full = false;
     loop {
-        // Beyond this bound newcomers wait in the kernel's queue: no longer than a handshake may take.
-        let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
         let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -105,11 +99,14 @@ async fn run(listener: TcpListener, bounds: Bounds, accepted: &mpsc::Sender<io::
                 continue;
             }
         };
-        let Ok(counted) = Arc::clone(&connections).try_acquire_owned() else {
-            if !std::mem::replace(&mut full, true) {
-                tracing::warn!(connections = bounds.connections, "no more connections are taken until one ends");
+        let guest = match door.enter(remote) {
+            Ok(guest) => guest,
+            Err(why) => {
+                if !std::mem::replace(&mut full, true) {
+                    tracing::warn!(%remote, reason = why.name(), "connections are refused until some end");
+                }
+                continue;
             }
-            continue;
         };
         full = false;
         if let Err(error) = stream.set_nodelay(true) {
@@ -117,17 +114,42 @@ async fn run(listener: TcpListener, bounds: Bounds, accepted: &mpsc::Sender<io::
             tracing::debug!(%error, "a connection was given up");
             continue;
         }
-        let handshake = Handshake {
-            read: 0,
-            deadline: Box::pin(tokio::time::sleep(bounds.handshake_timeout)),
-            _counted: handshake,
-        };
-        let info = ConnectionInfo { remote: Some(remote), ..ConnectionInfo::default() };
-        let connection = Connection { stream, info, handshake: Some(handshake), _counted: counted };
-        if accepted.send(Ok(connection)).await.is_err() {
-            return;
-        }
+        let (door, accepted) = (Arc::clone(door), accepted.clone());
+        tokio::spawn(async move {
+            let leave = guest.leave().clone();
+            tokio::select! {
+                () = accepted.closed() => {}
+                () = leave.cancelled() => {}
+                () = greet(stream, remote, guest, &door, &accepted) => {}
+            }
+        });
     }
+}
+
+/// Waits for a connection's first bytes, then hands it to the server. All that it costs until then is this task.
+async fn greet(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    guest: Guest,
+    door: &Door,
+    accepted: &mpsc::Sender<io::Result<Connection>>,
+) {
+    let bounds = door.bounds();
+    let mut first = Vec::with_capacity(bounds.first_bytes);
+    let reading = async {
+        let mut part = (&mut stream).take(bounds.first_bytes as u64);
+        part.read_to_end(&mut first).await
+    };
+    match tokio::time::timeout(bounds.handshake_timeout, reading).await {
+        Ok(Ok(read)) if read == bounds.first_bytes => {}
+        Ok(_) => return,
+        Err(_) => return door.stats().turn(Turned::Silent),
+    }
+    let newcomer = Some(Arc::clone(guest.newcomer()));
+    let info = ConnectionInfo { remote: Some(remote), newcomer, ..ConnectionInfo::default() };
+    let leave = Some(Box::pin(guest.leave().clone().cancelled_owned()));
+    // A server that has gone takes nobody.
+    let _ = accepted.send(Ok(Connection { stream, info, first, leave, guest })).await;
 }
 
 impl Connected for Connection {
@@ -141,20 +163,21 @@ impl Connected for Connection {
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        let Some(handshake) = &mut this.handshake else { return polled };
-        if polled.is_ready() {
-            handshake.read += buffer.filled().len() - before;
-            if handshake.read >= PREFACE_BYTES {
-                this.handshake = None;
+        if !this.first.is_empty() {
+            let count = buffer.remaining().min(this.first.len());
+            buffer.put_slice(&this.first[..count]);
+            this.first.drain(..count);
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(leave) = &mut this.leave {
+            if this.guest.newcomer().is_settled() {
+                this.leave = None;
+            } else if leave.as_mut().poll(cx).is_ready() {
+                let text = "the connection made no request, and another one needed its place";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, text)));
             }
-            return polled;
         }
-        match handshake.deadline.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))),
-            Poll::Pending => Poll::Pending,
-        }
+        Pin::new(&mut this.stream).poll_read(cx, buffer)
     }
 }
 
@@ -187,49 +210,87 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
     use tokio_stream::StreamExt;
 
-    async fn listen(bounds: Bounds) -> (SocketAddr, ReceiverStream<io::Result<Connection>>) {
+    async fn listen(bounds: Bounds) -> (SocketAddr, ReceiverStream<io::Result<Connection>>, Arc<Door>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
-        (address, accept(listener, bounds))
+        let door = Door::new(bounds, Arc::default());
+        (address, accept(listener, Arc::clone(&door)), door)
     }
 
-    fn bounds(connections: usize, handshakes: usize, handshake_timeout: Duration) -> Bounds {
-        Bounds { connections, handshakes, handshake_timeout }
+    async fn speaking(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.expect("the kernel takes it");
+        // The other side may have closed it.
+        let _ = stream.write_all(&[b'x'; PREFACE_BYTES + 3]).await;
+        stream
+    }
+
+    async fn is_closed(stream: &mut TcpStream) -> bool {
+        stream.read(&mut [0; 1]).await.unwrap_or(0) == 0
     }
 
     #[tokio::test]
     async fn beyond_the_bound_connections_are_closed_until_one_ends() {
-        let (address, mut incoming) = listen(bounds(1, 8, HANDSHAKE_TIMEOUT)).await;
-        let _first = TcpStream::connect(address).await.expect("there is room");
+        let (address, mut incoming, _) = listen(Bounds { connections: 1, ..Bounds::of_clients() }).await;
+        let _first = speaking(address).await;
         let held = incoming.next().await.expect("open").expect("accepted");
-        let mut second = TcpStream::connect(address).await.expect("the kernel takes it");
-        assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed without an answer");
+        held.info.settle();
+        assert!(is_closed(&mut speaking(address).await).await, "closed without an answer");
         drop(held);
-        let _third = TcpStream::connect(address).await.expect("there is room again");
+        let _third = speaking(address).await;
         assert!(incoming.next().await.expect("open").is_ok());
     }
 
     #[tokio::test]
     async fn whoever_says_nothing_is_cut_off() {
-        let (address, mut incoming) = listen(bounds(8, 1, Duration::from_millis(20))).await;
-        let _silent = TcpStream::connect(address).await.expect("there is room");
+        let bounds = Bounds { handshake_timeout: Duration::from_millis(20), ..Bounds::of_clients() };
+        let (address, mut incoming, door) = listen(bounds).await;
+        let mut silent = TcpStream::connect(address).await.expect("there is room");
+        assert!(is_closed(&mut silent).await);
+        assert_eq!((door.stats().turned(Turned::Silent), door.stats().open()), (1, 0));
+        let _speaks = speaking(address).await;
         let mut held = incoming.next().await.expect("open").expect("accepted");
-        let error = held.read(&mut [0; 64]).await.expect_err("too late");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        drop(held);
-        let mut speaks = TcpStream::connect(address).await.expect("there is room again");
+        let mut bytes = [0; PREFACE_BYTES + 3];
+        held.read_exact(&mut bytes).await.expect("nothing is lost of what was read first");
+        assert_eq!(bytes, [b'x'; PREFACE_BYTES + 3]);
+    }
+
+    #[tokio::test]
+    async fn the_silent_never_stand_in_the_way() {
+        let (address, mut incoming, door) = listen(Bounds { newcomers: 4, ..Bounds::of_clients() }).await;
+        let mut silent = Vec::new();
+        for _ in 0..64 {
+            silent.push(TcpStream::connect(address).await.expect("the kernel takes it"));
+        }
+        let _speaks = speaking(address).await;
+        let mut held = incoming.next().await.expect("open").expect("accepted at once");
+        held.info.settle();
+        for _ in 0..8 {
+            silent.push(TcpStream::connect(address).await.expect("the kernel takes it"));
+        }
+        assert!(is_closed(&mut silent[0]).await, "the oldest made room");
+        while door.stats().open() > 5 {
+            tokio::task::yield_now().await;
+        }
+        held.read_exact(&mut [0; PREFACE_BYTES]).await.expect("who has made a request stays");
+    }
+
+    #[tokio::test]
+    async fn a_preface_without_a_request_makes_room() {
+        let (address, mut incoming, _) = listen(Bounds { newcomers: 1, ..Bounds::of_clients() }).await;
+        let _first = speaking(address).await;
         let mut held = incoming.next().await.expect("open").expect("accepted");
-        speaks.write_all(&[b'x'; PREFACE_BYTES]).await.expect("open");
-        held.read_exact(&mut [0; PREFACE_BYTES]).await.expect("sent");
-        assert!(held.handshake.is_none(), "the deadline is over");
+        held.read_exact(&mut [0; PREFACE_BYTES + 3]).await.expect("sent");
+        let _second = speaking(address).await;
+        let error = held.read(&mut [0; 1]).await.expect_err("it made room");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     }
 
     #[tokio::test]
     async fn dropping_the_stream_closes_the_listener() {
-        let (address, incoming) = listen(Bounds::of_clients()).await;
+        let (address, incoming, _) = listen(Bounds::of_clients()).await;
         drop(incoming);
         while TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;

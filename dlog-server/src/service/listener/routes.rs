@@ -20,15 +20,16 @@ use tonic::server::NamedService;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
-/// The services of the listener for clients. `R` is the reflection service.
+/// The services of the listener for clients. `R` is the reflection service, `A` the same under its earlier name.
 #[derive(Clone)]
-pub(super) struct Routes<R> {
+pub(super) struct Routes<R, A> {
     pub(super) own: ClusterId,
     pub(super) log: LogServer<LogService>,
     pub(super) admin: AdminServer<AdminService>,
     pub(super) cluster: ClusterServer<ClusterService>,
     pub(super) health: HealthServer<HealthService>,
     pub(super) reflection: R,
+    pub(super) reflection_v1alpha: A,
 }
 
 /// The names under which the services report their health.
@@ -38,12 +39,15 @@ pub(super) const SERVICES: [&str; 3] = [
     <ClusterServer<ClusterService> as NamedService>::NAME,
 ];
 
+/// The name of the health service.
+pub(super) const HEALTH: &str = <HealthServer<HealthService> as NamedService>::NAME;
+
 /// The service in a path `/package.Service/Method`.
 fn service_of(path: &str) -> &str {
     path.strip_prefix('/').and_then(|rest| rest.split_once('/')).map_or("", |(service, _)| service)
 }
 
-impl<R> Routes<R> {
+impl<R, A> Routes<R, A> {
     /// A call that means another cluster is refused before any service sees it.
     fn check_cluster(&self, request: &Request<Body>) -> Result<(), Status> {
         if !request.headers().contains_key(CLUSTER_ID_HEADER) {
@@ -54,10 +58,12 @@ impl<R> Routes<R> {
     }
 }
 
-impl<R> Service<Request<Body>> for Routes<R>
+impl<R, A> Service<Request<Body>> for Routes<R, A>
 where
     R: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService,
     R::Future: Send + 'static,
+    A: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService,
+    A::Future: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -79,10 +85,12 @@ where
             self.cluster.call(request)
         } else if service == <AdminServer<AdminService> as NamedService>::NAME {
             self.admin.call(request)
-        } else if service == <HealthServer<HealthService> as NamedService>::NAME {
+        } else if service == HEALTH {
             self.health.call(request)
         } else if service == R::NAME {
             Box::pin(self.reflection.call(request))
+        } else if service == A::NAME {
+            Box::pin(self.reflection_v1alpha.call(request))
         } else {
             let status = Status::unimplemented("no such service here; clients use dlog.v1.Log, Admin and Cluster");
             Box::pin(std::future::ready(Ok(status.into_http())))

@@ -10,6 +10,7 @@ pub fn moved(before: &Progress, now: &Progress) -> Result<(), String> {
     let back = now.high_watermark < before.high_watermark
         || now.commit < before.commit
         || now.read_bound < before.read_bound
+        || now.log_start < before.log_start
         || now.read_bound > now.high_watermark
         || now.high_watermark > now.log_end;
     if back { Err(format!("progress went from {before:?} to {now:?}")) } else { Ok(()) }
@@ -27,6 +28,7 @@ mod tests {
             commit: LogIndex(commit),
             read_bound: offset(read_bound),
             log_end: offset(log_end),
+            log_start: Offset::ZERO,
         }
     }
 

@@ -205,6 +205,11 @@ impl World {
             Ok(()) => {
                 self.counts.checkpoints += 1;
                 self.note(format_args!("node {node} checkpoint"));
+                let starts = store.take_local_starts();
+                if !starts.is_empty() {
+                    self.counts.drops += starts.len() as u64;
+                    process.inbox.push_back(Inbound::LocalStarts(starts));
+                }
             }
             Err(StorageError::Full { .. } | StorageError::JournalFull { .. }) => {}
             Err(error) => return Err(error),
@@ -244,7 +249,7 @@ impl World {
 
 /// Asks once. `urgent`: the journal has no room, and without a checkpoint it never will.
 fn ask_for_checkpoint(process: &mut Process, urgent: bool) {
-    let wanted = urgent || process.store.as_ref().is_some_and(|store| store.wants_checkpoint());
+    let wanted = urgent || process.store.as_ref().is_some_and(|store| store.wants_checkpoint() || store.owes_removal());
     if wanted && !std::mem::replace(&mut process.disk.checkpoint_asked, true) {
         process.inbox.push_back(Inbound::TakeProducers);
     }

@@ -67,7 +67,7 @@ impl World {
         let broken = self.phase == Phase::Safety && self.client_random.u8(0..100) == 0;
         if !broken {
             self.schedule.after(delay, Event::Ask { node, inbound: Box::new(inbound) });
-        } else if let Inbound::Propose { asker, .. } | Inbound::ReadIndex { asker, .. } = inbound {
+        } else if let Some(asker) = asker_of(&inbound) {
             self.schedule.after(delay, Event::Answer { asker, answer: Answer::Broken });
         }
     }
@@ -75,7 +75,7 @@ impl World {
     pub(crate) fn on_ask(&mut self, node: usize, inbound: Inbound) {
         if self.nodes[node].process.is_some() {
             self.push(node, inbound);
-        } else if let Inbound::Propose { asker, .. } | Inbound::ReadIndex { asker, .. } = inbound {
+        } else if let Some(asker) = asker_of(&inbound) {
             self.answer(asker, Answer::Broken);
         }
     }
@@ -104,7 +104,13 @@ impl World {
                 let text = || format!("partition {partition} was said to end at {end}, but {known} was acked before");
                 if end >= known { Ok(()) } else { Err(Failure::correctness(text())) }
             }
-            (Asker::End { .. }, _) => Ok(()),
+            (Asker::Retention { partition }, Answer::Start(log_start)) => {
+                self.counts.log_start_moves += 1;
+                let start = &mut self.checkers.log_starts[partition];
+                *start = (*start).max(log_start);
+                Ok(())
+            }
+            (Asker::End { .. } | Asker::Retention { .. }, _) => Ok(()),
         }
     }
 
@@ -175,9 +181,16 @@ impl World {
         if self.options.broken == Broken::UncommittedRead {
             bound = log.log_end();
         }
+        let log_start = process.progress.get(&replica).map_or(Offset::ZERO, |progress| progress.log_start);
         let at = self.readers[reader].position(partition);
-        let again = at > Offset::ZERO && self.client_random.u8(0..8) == 0;
-        let from = if again { Offset(self.client_random.u64(0..at.0)) } else { at };
+        if at < log_start {
+            // What it wanted is no longer kept: it goes on with what is.
+            self.counts.skips += 1;
+            self.readers[reader].move_to(partition, log_start);
+            return Ok(());
+        }
+        let again = at > log_start && self.client_random.u8(0..8) == 0;
+        let from = if again { Offset(self.client_random.u64(log_start.0..at.0)) } else { at };
         if from >= bound {
             // Not readable here yet: not an end, and not a gap.
             return Ok(());
@@ -186,6 +199,8 @@ impl World {
         let read = match log.read_batches(from, bound, bytes) {
             Ok(read) => read,
             Err(_) if self.nodes[node].disk_faulted => return Ok(()),
+            // A snapshot was just installed, and the machine doesn't know yet.
+            Err(_) if from < log.log_start() => return Ok(()),
             Err(error) => return Err(Failure::correctness(format!("replica {replica} at {from}: {error}"))),
         };
         let text = |what: String| Failure::correctness(format!("a reader of replica {replica}: {what}"));
@@ -227,6 +242,32 @@ impl World {
         Ok(())
     }
 
+    /// Retention wants a log to start later: anywhere, mostly near its end.
+    pub(crate) fn on_retain(&mut self) {
+        if !matches!(self.phase, Phase::Safety | Phase::Core | Phase::Healed) {
+            return;
+        }
+        let mean = self.options.retention_ms;
+        let pause = self.client_random.u64(mean / 2..=mean * 3 / 2) * MILLISECOND;
+        self.schedule.after(pause, Event::Retain);
+        let partition = self.client_random.usize(0..self.options.partitions as usize);
+        let node = self.leader_of(partition);
+        let replica = replica_of(node, partition);
+        let least = [0, 900][self.client_random.usize(0..2)];
+        let per_mille = self.client_random.u64(least..=1000);
+        self.ask(node, Inbound::MoveLogStart { replica, asker: Asker::Retention { partition }, per_mille });
+    }
+
+    /// The node that leads a partition, mostly.
+    fn leader_of(&mut self, partition: usize) -> usize {
+        let leads = |node: &usize| {
+            let process = self.nodes[*node].process.as_ref();
+            process.is_some_and(|process| process.host.led().iter().any(|led| partition_of(*led) == partition))
+        };
+        let leader = (0..NODES).rev().find(leads);
+        leader.filter(|_| self.client_random.u8(0..4) > 0).unwrap_or(self.client_random.usize(0..NODES))
+    }
+
     /// Somebody asks a node, mostly the leader, where a partition ends.
     pub(crate) fn on_ask_end(&mut self) {
         if self.phase == Phase::Over {
@@ -235,15 +276,20 @@ impl World {
         let pause = self.client_random.u64(20..300) * MILLISECOND;
         self.schedule.after(pause, Event::AskEnd);
         let partition = self.client_random.usize(0..self.options.partitions as usize);
-        let leads = |node: &usize| {
-            let process = self.nodes[*node].process.as_ref();
-            process.is_some_and(|process| process.host.led().iter().any(|led| partition_of(*led) == partition))
-        };
-        let leader = (0..NODES).rev().find(leads);
-        let node = leader.filter(|_| self.client_random.u8(0..4) > 0).unwrap_or(self.client_random.usize(0..NODES));
+        let node = self.leader_of(partition);
         let replica = replica_of(node, partition);
         debug_assert_eq!(node_of(replica), node);
         let known = self.checkers.acks[partition].acked_end();
         self.ask(node, Inbound::ReadIndex { replica, asker: Asker::End { partition, known } });
+    }
+}
+
+/// Who waits for an answer to it.
+fn asker_of(inbound: &Inbound) -> Option<Asker> {
+    match inbound {
+        Inbound::Propose { asker, .. } | Inbound::ReadIndex { asker, .. } | Inbound::MoveLogStart { asker, .. } => {
+            Some(*asker)
+        }
+        _ => None,
     }
 }

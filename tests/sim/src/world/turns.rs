@@ -10,7 +10,7 @@ use crate::report::Failure;
 use crate::schedule::MICROSECOND;
 use dlog_consensus::{FetchError, FetchId, Input, Output, PeerMessage, Proposal, Reply, Role, WriteId};
 use dlog_core::write::{ReplicaWrite, WriteOp};
-use dlog_core::{FrameKind, LogIndex, MonotonicTime, ReplicaId, RequestId};
+use dlog_core::{FrameKind, LogIndex, MonotonicTime, Offset, ReplicaId, RequestId};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -37,7 +37,7 @@ impl World {
         let Some(mut process) = self.nodes[node].process.take() else { return Ok(()) };
         process.turn_due = false;
         process.turns += 1;
-        let stop = self.take_all(node, now, &mut process);
+        let stop = self.take_all(node, now, &mut process)?;
         if std::mem::take(&mut process.tick_due) {
             process.host.tick_all(now, &mut process.outputs);
             campaign(&mut process, now);
@@ -56,7 +56,7 @@ impl World {
     }
 
     /// Steps what has queued; true if the thread is to end.
-    fn take_all(&mut self, node: usize, now: MonotonicTime, process: &mut Process) -> bool {
+    fn take_all(&mut self, node: usize, now: MonotonicTime, process: &mut Process) -> Result<bool, Failure> {
         let mut proposals: BTreeMap<ReplicaId, Vec<Proposal>> = BTreeMap::new();
         let mut proposed_bytes = 0;
         for _ in 0..MESSAGES_PER_TURN {
@@ -72,11 +72,11 @@ impl World {
                     propose(process, now, &mut proposals);
                     proposed_bytes = 0;
                 }
-                Inbound::Stop => return true,
+                Inbound::Stop => return Ok(true),
                 other => {
                     propose(process, now, &mut proposals);
                     proposed_bytes = 0;
-                    self.take(node, now, process, other);
+                    self.take(node, now, process, other)?;
                 }
             }
         }
@@ -86,16 +86,33 @@ impl World {
             process.turn_due = true;
             self.schedule.after(MICROSECOND, Event::Turn { node, life });
         }
-        false
+        Ok(false)
     }
 
-    fn take(&mut self, node: usize, now: MonotonicTime, process: &mut Process, inbound: Inbound) {
+    fn take(
+        &mut self,
+        node: usize,
+        now: MonotonicTime,
+        process: &mut Process,
+        inbound: Inbound,
+    ) -> Result<(), Failure> {
         let (host, outputs) = (&mut process.host, &mut process.outputs);
         match inbound {
             Inbound::Propose { .. } | Inbound::Stop => unreachable!("taken by the caller"),
             Inbound::ReadIndex { replica, asker } => {
                 let request = wait(process, asker);
                 process.host.step(now, replica, Input::ReadIndex { request }, &mut process.outputs);
+            }
+            Inbound::MoveLogStart { replica, asker, per_mille } => {
+                let request = wait(process, asker);
+                let end = process.host.get(replica).map_or(0, |machine| machine.progress().high_watermark.0);
+                let to = Offset(end * per_mille / 1000);
+                process.host.step(now, replica, Input::MoveLogStart { request, to }, &mut process.outputs);
+            }
+            Inbound::LocalStarts(starts) => {
+                for (replica, start) in starts {
+                    host.step(now, replica, Input::LocalStart { start }, outputs);
+                }
             }
             Inbound::Peer(message) => {
                 host.receive(now, *message, outputs);
@@ -123,23 +140,31 @@ impl World {
                     host.step(now, replica, Input::TransferLeadership { to: None }, outputs);
                 }
             }
-            Inbound::TakeProducers => {
-                // What was said before must reach the disk thread before the tables that include it.
-                let said = std::mem::take(outputs);
-                let tables = host.producer_tables();
-                let mut writes = Vec::new();
-                for (replica, output) in said {
-                    match output {
-                        Output::Write { id, write } => writes.push((id, write)),
-                        other => process.outputs.push((replica, other)),
-                    }
-                }
-                let queue = &mut process.disk.queue;
-                queue.push_back(DiskMessage::Writes(writes));
-                queue.push_back(DiskMessage::Producers(tables));
-                self.wake_disk(node, process);
+            Inbound::TakeProducers => return self.take_producers(node, process),
+        }
+        Ok(())
+    }
+
+    /// The tables for a checkpoint. What was said before must reach the disk thread before the tables that include it.
+    fn take_producers(&mut self, node: usize, process: &mut Process) -> Result<(), Failure> {
+        let said = std::mem::take(&mut process.outputs);
+        let tables = process.host.producer_tables();
+        for (replica, index, table) in &tables {
+            let told = self.checkers.tables[partition_of(*replica)].told(*index, table);
+            told.map_err(|what| Failure::correctness(format!("replica {replica}: {what}")))?;
+        }
+        let mut writes = Vec::new();
+        for (replica, output) in said {
+            match output {
+                Output::Write { id, write } => writes.push((id, write)),
+                other => process.outputs.push((replica, other)),
             }
         }
+        let queue = &mut process.disk.queue;
+        queue.push_back(DiskMessage::Writes(writes));
+        queue.push_back(DiskMessage::Producers(tables));
+        self.wake_disk(node, process);
+        Ok(())
     }
 
     fn tables(&self, node: usize) -> Vec<crate::node::ProducerTable> {
@@ -194,13 +219,18 @@ impl World {
         if !writes.is_empty() {
             let cuts = writes.iter().flat_map(|(_, write)| &write.ops).filter(|op| matches!(op, WriteOp::Cut { .. }));
             self.counts.cuts += cuts.count() as u64;
+            let resets = writes.iter().flat_map(|(_, write)| &write.ops).filter(|op| matches!(op, WriteOp::Reset(_)));
+            self.counts.installs += resets.count() as u64;
             self.queue_for_disk(node, DiskMessage::Writes(writes));
         }
         Ok(())
     }
 
     /// A message leaves.
-    fn post(&mut self, node: usize, message: PeerMessage) -> Result<(), Failure> {
+    fn post(&mut self, node: usize, mut message: PeerMessage) -> Result<(), Failure> {
+        if let Some(snapshot) = &mut message.snapshot {
+            snapshot.data = self.options.broken.spoil(&snapshot.data, snapshot.index.0);
+        }
         if !self.options.broken.spares_promises() {
             self.checkers.promises.sent(&message).map_err(Failure::correctness)?;
         }
@@ -271,6 +301,7 @@ impl World {
         let answer = match result {
             Ok(Reply::Appended(batches)) => Answer::Appended(batches),
             Ok(Reply::ReadIndex { high_watermark, .. }) => Answer::End(high_watermark),
+            Ok(Reply::LogStart { log_start }) => Answer::Start(log_start),
             Ok(other) => return Err(Failure::correctness(format!("a wrong reply: {other:?}"))),
             Err(error) => Answer::Refused(Box::new(error)),
         };
@@ -284,8 +315,13 @@ impl World {
         let Some(reader) = process.readers.get(&replica).cloned() else { return Ok(()) };
         // Segments may still hold frames that the machine has cut: it knows how far they are its own.
         let status = process.host.get(replica).map(dlog_consensus::Replica::status);
+        let start = status.as_ref().map_or(LogIndex::ZERO, |status| status.local_start).max(reader.local_start().index);
         let to = status.map_or(LogIndex::ZERO, |status| status.progress.commit.min(status.written));
-        let mut at = process.observed.get(&replica).copied().unwrap_or(LogIndex::ZERO);
+        // While a snapshot is installed the segments are of before, or already gone.
+        if reader.last().index < to {
+            return Ok(());
+        }
+        let mut at = process.observed.get(&replica).copied().unwrap_or(LogIndex::ZERO).max(start);
         while at < to {
             let frames = match reader.read_frames(at.next(), to.next(), OBSERVE_BYTES) {
                 Ok(frames) => frames,

@@ -1,0 +1,86 @@
+//! What is told of a replica to whoever asks, and what its type promises.
+
+use super::Replica;
+use crate::input::Input;
+use crate::output::Output;
+use crate::status::{PeerStatus, Status};
+use dlog_core::ReplicaId;
+use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
+
+impl Replica {
+    /// What can be told of it now.
+    pub fn status(&self) -> Status {
+        let view = &self.driver.storage().view;
+        Status {
+            log: self.log,
+            replica: self.replica,
+            role: self.standing.role,
+            term: self.term(),
+            leader: self.leader(),
+            progress: self.progress,
+            local_start: view.local_start().index,
+            local_start_offset: view.local_start().next_offset,
+            last: view.last().index,
+            persisted: self.driver.persisted(),
+            written: view.written().index,
+            applied: view.applied(),
+            state_applied: self.state_applied,
+            membership: self.membership.clone(),
+            membership_index: self.membership_index,
+            peers: if self.driver.is_leader() { self.peer_statuses() } else { Vec::new() },
+            pinned_bytes: view.pinned_bytes(),
+            pending_requests: self.pending.len() + self.reads.len(),
+            producers: self.producers.table().len(),
+            unpersisted_since: self.driver.writing_since(),
+            failed_fetches: self.failed_fetches,
+            as_of: self.as_of,
+            sent_snapshots: self.sending.sent(),
+            failed_snapshots: self.sending.failed(),
+            installed_snapshots: self.installed_snapshots,
+        }
+    }
+
+    fn peer_statuses(&self) -> Vec<PeerStatus> {
+        let status = |member: ReplicaId| {
+            let ours = member == self.replica;
+            let matched = self.matched(member);
+            PeerStatus {
+                replica: member,
+                voter: self.membership.is_voter(member),
+                matched,
+                silent_ticks: if ours { Some(0) } else { self.peers.silent_ticks(member) },
+                in_sync: if ours { self.peers.keeps_up(matched) } else { self.peers.in_sync(member, matched) },
+            }
+        };
+        self.membership.members().into_iter().map(status).collect()
+    }
+
+    /// Checks what the type promises; cheap enough for every step of a test.
+    pub fn assert_invariants(&self) {
+        let (view, raft) = (&self.driver.storage().view, self.driver.raft());
+        view.assert_invariants();
+        assert_eq!(view.last().index.0, raft.raft_log.last_index(), "the view is the crate's log");
+        if !self.driver.is_installing() {
+            assert_eq!(view.applied().0, raft.raft_log.applied, "what is applied is applied on both sides");
+        }
+        assert!(raft.raft_log.unstable_entries().is_empty(), "every entry is in the view");
+        assert!(self.pending.is_empty() || self.driver.is_leader(), "requests wait only on a leader");
+        assert!(self.progress.read_bound <= self.progress.high_watermark);
+        assert!(self.progress.high_watermark <= self.progress.log_end);
+    }
+}
+
+/// A replica that stopped still answers.
+pub(super) fn refuse_halted(input: Input, out: &mut Vec<Output>) {
+    let requests = match input {
+        Input::Propose(proposal) => vec![proposal.request],
+        Input::ProposeAll(proposals) => proposals.into_iter().map(|proposal| proposal.request).collect(),
+        Input::ProposeCommand { request, .. } | Input::ReadIndex { request } | Input::MoveLogStart { request, .. } => {
+            vec![request]
+        }
+        _ => Vec::new(),
+    };
+    let text = "the replica has stopped after a fault; the node's trace says why";
+    let error = ErrorDetail::rejected(ErrorCode::Internal, Stage::Replication, text);
+    out.extend(requests.into_iter().map(|request| Output::Reply { request, result: Err(error.clone()) }));
+}
