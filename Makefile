@@ -2,10 +2,11 @@
 
 CARGO ?= cargo
 SEED ?= 1
+DLOG_SOAK_SECONDS ?= 3600
 N ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test full lint tour sim sim-many fresh-machine
+.PHONY: help setup build demo test full soak lint docs compose interop sim sim-many fresh-machine
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -19,21 +20,32 @@ build: setup ## build the binary, target/debug/dlog
 demo: build ## a three-node cluster that loses its leader and no record; ends by itself
 	@scripts/demo.sh
 
-test: build ## all tests, the demo and the README's tour
+test: build ## all tests, the documents' commands, the compose file and the demo
 	$(CARGO) test --workspace --locked
-	@scripts/tour.sh
+	@scripts/interop.sh
+	@scripts/docs.sh
+	@scripts/compose-test.sh
 	@scripts/demo.sh
 
 full: build ## the acceptance tests in their long form (takes long)
 	DLOG_TEST_FULL=1 $(CARGO) test --workspace --locked
+
+soak: build ## an hour of load, a random node restarted every 20 s (DLOG_SOAK_SECONDS=3600)
+	DLOG_TEST_FULL=1 DLOG_SOAK_SECONDS=$(DLOG_SOAK_SECONDS) $(CARGO) test --workspace --locked --test cluster soak -- --nocapture
 
 lint: setup ## formatting, clippy, dependencies and licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	@scripts/deny.sh
 
-tour: build ## run the README's tour word for word
-	@scripts/tour.sh
+docs: build ## run the commands of README and docs as they stand
+	@scripts/docs.sh
+
+compose: build ## bring deploy/docker-compose.yml up for real (skips where there is no engine)
+	@scripts/compose-test.sh
+
+interop: build ## batches against kafka-python, the API against a client in Python
+	@scripts/interop.sh
 
 sim: setup ## one simulated cluster: make sim SEED=42
 	$(CARGO) run --locked -p dlog-sim -- --seed $(SEED)

@@ -68,7 +68,9 @@ fi
 
 # Mounts live in a namespace of their own and end with it; so do processes, should any be left.
 passed=(HOME=/newcomer PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 CI=true)
-for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY CARGO_BUILD_JOBS; do
+# pip has authorities of its own and would not know this network's.
+passed+=(PIP_CERT=/etc/ssl/certs/ca-certificates.crt)
+for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY CARGO_BUILD_JOBS PIP_INDEX_URL; do
     [ -z "${!name:-}" ] || passed+=("$name=${!name}")
 done
 for verb in "${verbs[@]}"; do

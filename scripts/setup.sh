@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Checks what a build needs: a Rust toolchain, a C++ compiler, and libclang (RocksDB's bindings are made at build time).
 # On Debian and Ubuntu it installs what is missing, but for the toolchain; elsewhere it names it. Says nothing if all is there.
+#
+#   scripts/setup.sh [--python]     with --python: what the tests in Python need instead (Python with venv and pip)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,9 +43,18 @@ has_libclang() {
     return 1
 }
 
+has_python() {
+    # Debian has the part that makes environments in a package of its own.
+    python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
+
 missing=()
 find_missing() {
     missing=()
+    if [ "$purpose" = python ]; then
+        has_python || missing+=(python3 python3-venv)
+        return
+    fi
     has_compiler || missing+=(g++)
     has_libclang || missing+=(libclang-dev)
 }
@@ -58,17 +69,30 @@ install_with_apt() {
         fi
         as_root=(sudo)
     fi
-    say "building RocksDB needs ${missing[*]}: installing with ${as_root[*]:+sudo }apt-get"
+    say "$reason needs ${missing[*]}: installing with ${as_root[*]:+sudo }apt-get"
     "${as_root[@]}" apt-get update -qq >&2
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 }
 
-check_rust
+purpose=build
+reason="building RocksDB"
+if [ "${1:-}" = --python ]; then
+    purpose=python
+    reason="running the tests in Python"
+else
+    check_rust
+fi
 find_missing
 if [ ${#missing[@]} -gt 0 ]; then
     if command -v apt-get >/dev/null; then
         install_with_apt
         find_missing
+    fi
+    if [ ${#missing[@]} -gt 0 ] && [ "$purpose" = python ]; then
+        say "missing: Python 3.10 or newer with its modules venv and ensurepip. Install it, and run the same command again:"
+        say "    Fedora: sudo dnf install python3           Arch: sudo pacman -S python"
+        say "    openSUSE: sudo zypper install python3      Alpine: doas apk add python3"
+        exit 1
     fi
     if [ ${#missing[@]} -gt 0 ]; then
         say "missing: ${missing[*]/libclang-dev/libclang with its headers}. Install a C++ compiler and libclang, and run the same command again:"
