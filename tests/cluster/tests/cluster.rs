@@ -6,6 +6,7 @@ mod death_of_all;
 mod dev;
 mod flood;
 mod graceful_stop;
+mod idempotence;
 mod leader_death;
 mod linearizable;
 mod metrics;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use dlog_core::{BatchBuilder, Codec, Record, TimestampMs};
+use dlog_protocol::v1::admin_client::AdminClient;
 use dlog_protocol::v1::log_client::LogClient;
 use dlog_protocol::v1::peer_client::PeerClient;
 use dlog_protocol::{services, v1};
@@ -21,14 +22,28 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(2 * CALL_TIMEOUT, future).await.expect("the calls end in time") })
 }
 
-async fn channel(address: &str) -> Channel {
+async fn try_channel(address: &str) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-    endpoint.timeout(CALL_TIMEOUT).connect().await.unwrap_or_else(|e| panic!("can't connect to {address}: {e}"))
+    endpoint.timeout(CALL_TIMEOUT).connect().await
+}
+
+async fn channel(address: &str) -> Channel {
+    try_channel(address).await.unwrap_or_else(|e| panic!("can't connect to {address}: {e}"))
 }
 
 /// The service for records.
 pub async fn log(address: &str) -> LogClient<Channel> {
     services::log_client(channel(address).await)
+}
+
+/// The service for records, of a node that may be down.
+pub async fn try_log(address: &str) -> Result<LogClient<Channel>, tonic::transport::Error> {
+    Ok(services::log_client(try_channel(address).await?))
+}
+
+/// The service for topics.
+pub async fn admin(address: &str) -> AdminClient<Channel> {
+    services::admin_client(channel(address).await)
 }
 
 /// The service for nodes.
