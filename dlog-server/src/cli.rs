@@ -16,6 +16,7 @@ pub mod out;
 pub mod partition;
 pub mod problem;
 pub mod produce;
+pub mod progress;
 pub mod runtime;
 pub mod serve;
 pub mod similar;
@@ -23,6 +24,7 @@ pub mod table;
 pub mod topic;
 pub mod units;
 pub mod verify;
+pub mod wrong_port;
 
 pub use args::{ClientArgs, Output};
 

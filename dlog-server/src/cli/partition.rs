@@ -45,7 +45,7 @@ async fn list(args: ListArgs) -> anyhow::Result<Exit> {
     let client = args.client.connect().await?;
     let topic = args.topic.as_ref().map(TopicName::as_str);
     let topics = client.admin().list_partitions(topic).await;
-    let topics = similar::explain(&client, topic.unwrap_or_default(), topics).await;
+    let topics = similar::explain(&client.admin(), topic.unwrap_or_default(), topics).await;
     let topics = topics.context("can't list the partitions")?;
     if args.output.is_json() {
         out::json(&list_json(&topics))?;

@@ -1,6 +1,6 @@
 //! Names that a user may have meant: a topic that isn't there is told with the one whose name is closest.
 
-use dlog_client::{Client, ErrorCode};
+use dlog_client::{Admin, Error, ErrorCode};
 use std::time::Duration;
 
 /// The suggestion must not keep the error waiting.
@@ -10,18 +10,17 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The one given, explained.
-pub async fn explain<T>(client: &Client, name: &str, result: Result<T, dlog_client::Error>) -> anyhow::Result<T> {
+pub async fn explain<T>(admin: &Admin, name: &str, result: Result<T, Error>) -> Result<T, Error> {
     let error = match result {
         Err(error) if error.code() == ErrorCode::UnknownTopic => error,
-        result => return Ok(result?),
+        result => return result,
     };
-    let topics = tokio::time::timeout(LOOK_TIMEOUT, async { client.admin().list_topics().await }).await;
+    let topics = tokio::time::timeout(LOOK_TIMEOUT, admin.list_topics()).await;
     let names: Vec<String> = topics.ok().and_then(Result::ok).unwrap_or_default().into_iter().map(|t| t.name).collect();
-    let error = anyhow::Error::new(error);
-    Err(match closest(name, &names) {
-        Some(other) => error.context(format!("did you mean topic {other}?")),
-        None => error,
-    })
+    let Some(other) = closest(name, &names) else { return Err(error) };
+    let mut detail = error.detail().clone();
+    detail.message = format!("{}; did you mean {other}?", detail.message);
+    Err(detail.into())
 }
 
 /// The name that differs in the fewest letters, if that is few enough to be a slip.

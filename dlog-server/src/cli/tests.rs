@@ -42,6 +42,7 @@ fn the_contract_parses() {
         "dlog verify --data-dir dir",
         "dlog bench produce --topic t --record-bytes 1KiB --duration 10s --window 256 --partitions 6 --acks quorum -o json",
         "dlog bench latency --rate 200/s",
+        "dlog bench consume --topic t --duration 5s --rate 200 --window 9 --acks all -o json",
         "dlog bench disk --dir d",
     ] {
         if let Err(error) = Cli::try_parse_from(line.split_whitespace()) {
@@ -84,7 +85,6 @@ fn nonsense_and_what_is_not_built_is_refused() {
         "dlog consume t --prefer-rack r",
         "dlog consume t -o xml",
         "dlog node drain n1",
-        "dlog bench consume",
         "dlog offsets t --at noon",
     ] {
         assert!(!parses(line), "{line}");

@@ -51,7 +51,7 @@ pub async fn transfer(args: TransferArgs) -> anyhow::Result<Exit> {
     let (place, to) = (format!("{topic}/{partition}"), args.to.as_str());
     let client = args.client.connect().await?;
     let answer = client.admin().transfer_leadership(topic, partition, to, args.dry_run).await;
-    let answer = similar::explain(&client, topic, answer).await;
+    let answer = similar::explain(&client.admin(), topic, answer).await;
     let answer = answer.with_context(|| format!("can't hand {place} over to {to}"))?;
     let from = answer.from;
     if args.dry_run {

@@ -33,7 +33,7 @@ pub async fn alter(args: AlterArgs) -> anyhow::Result<Exit> {
     let client = args.client.connect().await?;
     let cannot = || format!("can't alter topic {name}");
     let before = client.admin().describe_topic(name).await;
-    let before = similar::explain(&client, name, before).await.with_context(cannot)?;
+    let before = similar::explain(&client.admin(), name, before).await.with_context(cannot)?;
     let after = client.admin().alter_topic(name, config, args.dry_run).await.with_context(cannot)?;
     let changes = changes(&before.config.into_iter().collect(), &after);
     if args.dry_run {
