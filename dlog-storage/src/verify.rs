@@ -95,7 +95,8 @@ impl VerifyReport {
         }
         for (replica, of_replica) in replica_pictures(&picture) {
             let whose = LogIdentity { cluster: identity.cluster, log: of_replica.log, replica };
-            let report = inspect_replica(disk, dir, &whose, &of_replica, &mut |at| good(at.frame.encoded_bytes() as u64))?;
+            let report =
+                inspect_replica(disk, dir, &whose, &of_replica, &mut |at| good(at.frame.encoded_bytes() as u64))?;
             self.logs += 1;
             self.frames += report.frames;
             self.damage.extend(report.damage);

@@ -262,7 +262,8 @@ fn a_leader_is_chosen_among_the_replicas() {
     assert_eq!(place(&catalogue), PartitionInfo { preferred: chosen, ..before.clone() }, "and nothing else");
     let outcome = apply(&mut catalogue, prefer(1, 1, chosen.node().0));
     assert_eq!(outcome, CommandOutcome::LeaderPreferred { replica: chosen }, "twice is fine");
-    let elsewhere = (1..=4).find(|node| before.replica_on(NodeId(*node)).is_none()).expect("four nodes, three replicas");
+    let elsewhere =
+        (1..=4).find(|node| before.replica_on(NodeId(*node)).is_none()).expect("four nodes, three replicas");
     assert_eq!(rejection(&mut catalogue, prefer(1, 1, elsewhere)), RejectionCode::InvalidArgument);
     assert_eq!(rejection(&mut catalogue, prefer(1, 2, 1)), RejectionCode::UnknownTopic);
     assert_eq!(rejection(&mut catalogue, prefer(7, 0, 1)), RejectionCode::UnknownTopic);

@@ -20,6 +20,7 @@ use limit::Limit;
 use line::{KeySource, LineFormat};
 use pick::Pointer;
 use pipeline::{Pipeline, Reading, Template};
+use report::Tally;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -141,12 +142,15 @@ fn open(file: Option<&Path>) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64
 /// Sends every line.
 ///
 /// # Errors
-/// What kept it from beginning; what happens later is told here, with the report.
+/// A command line that can't work; everything else is told here, with the report.
 pub fn run(args: ProduceArgs) -> anyhow::Result<Exit> {
     if args.linger > args.client.timeout() {
         return Err(ExitError::usage("--linger is longer than --timeout: no record would be sent in time"));
     }
-    let (input, size) = open(args.file.as_deref())?;
+    let (input, size) = match open(args.file.as_deref()) {
+        Ok(opened) => opened,
+        Err(error) => return end(&args, Some(&error), &Tally::default(), Duration::ZERO, Exit::of_error(&error)),
+    };
     runtime::run(async move {
         let topic = args.topic.as_str().to_string();
         let limit = async {
@@ -154,9 +158,13 @@ pub fn run(args: ProduceArgs) -> anyhow::Result<Exit> {
             let limit = Limit::find(&client, &topic, args.compression).await;
             anyhow::Ok((client, limit))
         };
-        let (client, limit) = tokio::select! {
-            found = limit => found?,
-            () = runtime::interrupted() => return Ok(Exit::Interrupted),
+        let found = tokio::select! {
+            found = limit => found,
+            () = runtime::interrupted() => return end(&args, None, &Tally::default(), Duration::ZERO, Exit::Interrupted),
+        };
+        let (client, limit) = match found {
+            Ok(found) => found,
+            Err(error) => return end(&args, Some(&error), &Tally::default(), Duration::ZERO, Exit::of_error(&error)),
         };
         let producer = client.producer(args.options()).context("can't produce")?;
         let template = Template { topic: topic.clone(), partition: args.partition, headers: args.headers.clone() };
@@ -166,20 +174,31 @@ pub fn run(args: ProduceArgs) -> anyhow::Result<Exit> {
         let began = Instant::now();
         let pipeline = Pipeline::start(producer, template, limit, args.line_format(), input);
         let ended = pipeline.run(args.verbose, Reading { progress, read }).await;
-        let report = ended.tally.report(began.elapsed());
-        if let Some(error) = &ended.error {
-            if error.is::<out::Closed>() {
-                return Ok(Exit::Done);
-            }
-            out::note(problem::text(error));
+        if ended.error.as_ref().is_some_and(|error| error.is::<out::Closed>()) {
+            return Ok(Exit::Done);
         }
-        if args.output.is_json() {
-            out::json(&report)?;
-        } else {
-            out::note(report.text());
-        }
-        Ok(ended.exit())
+        end(&args, ended.error.as_ref(), &ended.tally, began.elapsed(), ended.exit())
     })
+}
+
+/// Tells the error, if there is one, and reports: at any end, so that whoever reads the report always finds one.
+fn end(
+    args: &ProduceArgs,
+    error: Option<&anyhow::Error>,
+    tally: &Tally,
+    took: Duration,
+    exit: Exit,
+) -> anyhow::Result<Exit> {
+    if let Some(error) = error {
+        out::note(problem::text(error));
+    }
+    let report = tally.report(took);
+    if args.output.is_json() {
+        out::json(&report)?;
+    } else {
+        out::note(report.text());
+    }
+    Ok(exit)
 }
 
 #[cfg(test)]

@@ -164,7 +164,8 @@ async fn describe(args: DescribeArgs) -> anyhow::Result<Exit> {
     let client = args.client.connect().await?;
     let name = args.name.as_str();
     let topic = client.admin().describe_topic(name).await;
-    let topic = similar::explain(&client.admin(), name, topic).await.with_context(|| format!("can't describe topic {name}"))?;
+    let topic =
+        similar::explain(&client.admin(), name, topic).await.with_context(|| format!("can't describe topic {name}"))?;
     if args.output.is_json() {
         out::json(&show::describe_json(&topic))?;
     } else {
@@ -190,7 +191,9 @@ fn delete(args: &DeleteArgs) -> anyhow::Result<Exit> {
     runtime::run_until_interrupted(async {
         let client = args.client.connect().await?;
         let plan = client.admin().delete_topic(name, true).await;
-        let plan = similar::explain(&client.admin(), name, plan).await.with_context(|| format!("can't delete topic {name}"))?;
+        let plan = similar::explain(&client.admin(), name, plan)
+            .await
+            .with_context(|| format!("can't delete topic {name}"))?;
         out::note(format!(
             "Topic {name}, {} partitions and all their records go for good. Type its name to go on:",
             plan.partitions
@@ -208,7 +211,8 @@ fn delete(args: &DeleteArgs) -> anyhow::Result<Exit> {
 
 async fn delete_now(client: &Client, name: &str, dry_run: bool) -> anyhow::Result<Exit> {
     let answer = client.admin().delete_topic(name, dry_run).await;
-    let answer = similar::explain(&client.admin(), name, answer).await.with_context(|| format!("can't delete topic {name}"))?;
+    let answer =
+        similar::explain(&client.admin(), name, answer).await.with_context(|| format!("can't delete topic {name}"))?;
     let (id, partitions) = (answer.topic_id, answer.partitions);
     if dry_run {
         out::line(&format!("topic {name} (id {id}) with {partitions} partitions would be deleted"))?;

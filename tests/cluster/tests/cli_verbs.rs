@@ -57,9 +57,8 @@ fn leadership_goes_where_it_is_sent_and_stays() {
     cluster.dlog(["produce", "orders", "-p", "0"]).stdin("a\nb\n").ok();
     let first = cluster.leader_of("orders", 0);
     let other = ["n1", "n2", "n3"].into_iter().find(|name| *name != first).expect("three nodes");
-    let transfer = |place: &str, to: &str, flags: &[&str]| {
-        cluster.dlog(["partition", "transfer", place, "--to", to]).args(flags)
-    };
+    let transfer =
+        |place: &str, to: &str, flags: &[&str]| cluster.dlog(["partition", "transfer", place, "--to", to]).args(flags);
 
     let planned = transfer("orders/0", other, &["--dry-run"]).ok();
     assert!(planned.text().contains(&format!("from {first} to {other}")), "{planned}");
@@ -119,8 +118,7 @@ fn every_json_has_its_keys() {
     assert_keys(&topics[0], &["name", "id", "partitions", "replicas", "bytes"]);
     let described = json(&["topic", "describe", "a"]);
     assert_keys(&described, &["name", "id", "config", "partitions"]);
-    let of_partition =
-        ["partition", "leader", "replicas", "in_sync", "log_start", "high_watermark", "term", "bytes"];
+    let of_partition = ["partition", "leader", "replicas", "in_sync", "log_start", "high_watermark", "term", "bytes"];
     assert_keys(&described["partitions"][0], &of_partition);
 
     let all = json(&["partition", "list"]);
@@ -164,7 +162,8 @@ fn every_json_has_its_keys() {
 fn bench_measures_in_both_directions() {
     let turn = Turn::take("cli-bench");
     let cluster = Cluster::start(&turn, 3);
-    let figures = ["records_per_s", "mb_per_s", "p50_ms", "p99_ms", "p999_ms", "max_ms", "errors", "durability", "nodes"];
+    let figures =
+        ["records_per_s", "mb_per_s", "p50_ms", "p99_ms", "p999_ms", "max_ms", "errors", "durability", "nodes"];
     let bench = |args: &[&str]| {
         let json = cluster.dlog(["bench"]).args(args).args(["--duration", "1s", "-o", "json"]).ok().json();
         for key in figures {

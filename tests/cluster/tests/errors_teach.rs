@@ -46,7 +46,11 @@ fn at_a_node_that_runs() {
     let not_applied = "not applied";
     let mistakes = [
         // Names that aren't there, with the one that was meant.
-        mistake("produce ordrs", 1, &["line 1 was not sent", "there is no topic ordrs", "did you mean orders?", not_applied]),
+        mistake(
+            "produce ordrs",
+            1,
+            &["line 1 was not sent", "there is no topic ordrs", "did you mean orders?", not_applied],
+        ),
         mistake("topic describe order", 1, &["can't describe topic order", "did you mean orders?", "dlog topic list"]),
         mistake("topic delete Orders --yes", 1, &["can't delete topic Orders", "did you mean orders?"]),
         mistake("topic alter oders --config retention.ms=1h", 1, &["can't alter topic oders", "did you mean orders?"]),
@@ -57,7 +61,11 @@ fn at_a_node_that_runs() {
         mistake("node describe n2", 1, &["there is no node", "n1", "dlog node list"]),
         mistake("partition transfer orders/0 --to n2", 1, &["there is no node", "n1", not_applied]),
         // What can't be made.
-        mistake("topic create orders", 1, &["can't create topic orders", "exists", "--if-not-exists", not_applied, "node n1"]),
+        mistake(
+            "topic create orders",
+            1,
+            &["can't create topic orders", "exists", "--if-not-exists", not_applied, "node n1"],
+        ),
         mistake("topic create wide --replicas 3", 1, &["can't create topic wide", "3 replicas", "1 node", not_applied]),
         mistake("topic create __mine", 1, &["__mine", "begins with __"]),
         mistake("topic create a/b", 2, &["a/b", "A-Z a-z 0-9"]),
@@ -88,7 +96,7 @@ fn at_a_node_that_runs() {
     for mistake in &mistakes {
         let ran = Verb::new(&address, &mistake.args).stdin(mistake.stdin.clone()).run();
         let mut told = mistake.says.clone();
-        if mistake.args[0] == "produce" && mistake.code == 1 && !ran.stderr.contains("can't open") {
+        if mistake.args[0] == "produce" && mistake.code == 1 {
             told.push("0 records acked");
         }
         check(ran, &Mistake { args: mistake.args.clone(), stdin: String::new(), code: mistake.code, says: told });

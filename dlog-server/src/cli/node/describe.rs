@@ -89,7 +89,8 @@ impl Described {
     /// The keys of `node list`, and more.
     fn to_json(&self) -> Value {
         let mut node = show::node_json(&self.status);
-        let held = |h: &Held| json!({"topic": h.topic, "partition": h.partition, "leads": h.leads, "in_sync": h.in_sync});
+        let held =
+            |h: &Held| json!({"topic": h.topic, "partition": h.partition, "leads": h.leads, "in_sync": h.in_sync});
         let more = json!({
             "uptime_ms": self.stats.as_ref().map(|stats| stats.uptime_ms),
             "journal_bytes": self.stats.as_ref().map(|stats| stats.journal_bytes),

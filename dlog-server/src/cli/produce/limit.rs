@@ -18,12 +18,8 @@ pub struct Limit {
 impl Limit {
     /// Asks the cluster. What can't be found out is left to the node that takes the records.
     pub async fn find(client: &Client, topic: &str, codec: Codec) -> Limit {
-        let mut limit = Limit {
-            admin: client.admin(),
-            topic: topic.to_owned(),
-            compressed: codec != Codec::None,
-            bytes: None,
-        };
+        let mut limit =
+            Limit { admin: client.admin(), topic: topic.to_owned(), compressed: codec != Codec::None, bytes: None };
         limit.ask().await;
         limit
     }
