@@ -3,6 +3,7 @@
 use super::{out, units, wrong_port};
 use anyhow::Context;
 use dlog_client::{Client, ClientOptions};
+use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -59,8 +60,10 @@ impl ClientArgs {
             }
         };
         let Err(error) = connected else { return Ok(connected?) };
-        let told = wrong_port::explain(&self.server, &error).await;
-        Err(error).with_context(|| told.unwrap_or_else(|| format!("no cluster at {servers}")))
+        match wrong_port::explain(&self.server, &error).await {
+            Some(told) => Err(ErrorDetail::rejected(ErrorCode::Unavailable, Stage::Connection, told).into()),
+            None => Err(error).with_context(|| format!("no cluster at {servers}")),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub struct ListArgs {
 pub fn run(verb: PartitionVerb) -> anyhow::Result<Exit> {
     match verb {
         PartitionVerb::List(args) => runtime::run_until_interrupted(list(args)),
-        PartitionVerb::Transfer(args) => runtime::run_until_interrupted(transfer::transfer(args)),
+        PartitionVerb::Transfer(args) => runtime::run_change("`dlog partition list`", transfer::transfer(args)),
     }
 }
 

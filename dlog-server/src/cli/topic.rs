@@ -94,10 +94,10 @@ pub struct DeleteArgs {
 /// The cluster's.
 pub fn run(verb: TopicVerb) -> anyhow::Result<Exit> {
     match verb {
-        TopicVerb::Create(args) => runtime::run_until_interrupted(create(args)),
+        TopicVerb::Create(args) => runtime::run_change("`dlog topic list`", create(args)),
         TopicVerb::List(args) => runtime::run_until_interrupted(list(args)),
         TopicVerb::Describe(args) => runtime::run_until_interrupted(describe(args)),
-        TopicVerb::Alter(args) => runtime::run_until_interrupted(alter::alter(args)),
+        TopicVerb::Alter(args) => runtime::run_change("`dlog topic describe NAME`", alter::alter(args)),
         TopicVerb::Delete(args) => delete(&args),
     }
 }
@@ -177,7 +177,7 @@ async fn describe(args: DescribeArgs) -> anyhow::Result<Exit> {
 fn delete(args: &DeleteArgs) -> anyhow::Result<Exit> {
     let name = args.name.as_str();
     if args.confirm.yes || args.dry_run {
-        return runtime::run_until_interrupted(async {
+        return runtime::run_change("`dlog topic list`", async {
             delete_now(&args.client.connect().await?, name, args.dry_run).await
         });
     }

@@ -1,8 +1,9 @@
 //! The verbs of the command line on a cluster of three: each does what it says, and its JSON has the keys that scripts use.
 
 use dlog_cluster_tests::{Cluster, Turn, Verb, verb, wait};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -159,6 +160,47 @@ fn every_json_has_its_keys() {
 }
 
 #[test]
+fn produce_sends_what_its_flags_say() {
+    let turn = Turn::take("cli-produce");
+    let cluster = Cluster::start(&turn, 3);
+    cluster.create_topic("t", 2, &[]);
+    let lines: String = (0..50).map(|n| format!("{{\"t\":{},\"n\":{n}}}\n", 1_357_035_300_000u64 + n)).collect();
+    let mut expected = 0;
+    for (codec, acks) in [("none", "all"), ("gzip", "quorum"), ("snappy", "leader"), ("lz4", "all"), ("zstd", "quorum")]
+    {
+        let flags = ["-p", "1", "-k", "key", "-H", "codec=none", "-H", "empty=", "--timestamp-json", "/t"];
+        let more = ["--compression", codec, "--acks", acks, "--linger", "5ms", "--batch-bytes", "1KiB", "-v"];
+        let acked = cluster.dlog(["produce", "t", "-"]).args(flags).args(more).stdin(lines.clone()).ok();
+        let acks: Vec<String> = acked.text().lines().map(str::to_owned).collect();
+        let wanted: Vec<String> = (1..=50).map(|line| format!("1 {} {line}", expected + line - 1)).collect();
+        assert_eq!(acks, wanted, "partition, offset and line of each ack, with {codec}");
+        expected += 50;
+        acked.expect_says(&["50 records acked", "0 unknown, 0 rejected", "partition 1: offsets"]);
+    }
+    let records = cluster.dlog(["consume", "t", "-o", "json"]).ok().json_lines();
+    assert_eq!(records.len(), 250);
+    for (at, record) in records.iter().enumerate() {
+        let n = at as u64 % 50;
+        assert_eq!(record["value"], format!("{{\"t\":{},\"n\":{n}}}", 1_357_035_300_000u64 + n));
+        assert_eq!(
+            (&record["timestamp"], &record["key"]),
+            (&Value::from(1_357_035_300_000u64 + n), &Value::from("key"))
+        );
+        let headers = serde_json::json!([{"key": "codec", "value": "none"}, {"key": "empty", "value": ""}]);
+        assert_eq!(record["headers"], headers);
+    }
+    cluster.dlog(["produce", "t", "--key-separator", "="]).stdin("a=b=c\n=d\n").ok();
+    let mut keyed = cluster.dlog(["consume", "t", "--from", "-2", "-f", "%k|%v\\n"]).ok().text().to_owned();
+    assert!(keyed.contains("a|b=c\n"), "{keyed}");
+    keyed.retain(|letter| letter == '|');
+    assert!(keyed.len() >= 2);
+    // At an error that keeps it from beginning there is a report, too.
+    let none = cluster.dlog(["produce", "t", "no/such/file", "-o", "json"]).run().expect_code(1);
+    assert_eq!((&none.json()["records"], &none.json()["rejected"]), (&Value::from(0), &Value::from(0)));
+    cluster.finish();
+}
+
+#[test]
 fn bench_measures_in_both_directions() {
     let turn = Turn::take("cli-bench");
     let cluster = Cluster::start(&turn, 3);
@@ -234,6 +276,41 @@ fn a_closed_pipe_ends_every_printing_verb_silently() {
         child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
         let status = child.wait().expect("it ends");
         assert_eq!((status.code(), said.as_str()), (Some(0), ""), "dlog {args:?} into a closed pipe");
+    }
+    cluster.finish();
+}
+
+#[test]
+fn ctrl_c_reports_and_ends_with_130() {
+    let turn = Turn::take("cli-interrupt");
+    let cluster = Cluster::start(&turn, 1);
+    cluster.create_topic("t", 1, &[]);
+    let start = |args: &[&str]| {
+        let mut command = verb::command(&cluster.servers());
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap_or_else(|e| panic!("can't run dlog: {e}"))
+    };
+    // Each has printed its first line of output when it is interrupted, so it is at work.
+    for (args, input, says) in [
+        (&["produce", "t", "-v"][..], "one\ntwo\n", "records acked"),
+        (&["consume", "t", "--follow"], "", ""),
+        (&["cluster", "status", "--watch"], "", ""),
+    ] {
+        let mut child = start(args);
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(input.as_bytes()).expect("it reads");
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut first = String::new();
+        out.read_line(&mut first).expect("text");
+        assert!(!first.is_empty(), "dlog {args:?} printed nothing");
+        kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+        let mut said = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+        // The rest of its output is read, so that it is not the pipe that ends it.
+        out.read_to_string(&mut first).expect("text");
+        assert_eq!(child.wait().expect("it ends").code(), Some(130), "dlog {args:?} said: {said}");
+        assert!(said.contains(says), "dlog {args:?} said: {said}");
+        drop(stdin);
     }
     cluster.finish();
 }

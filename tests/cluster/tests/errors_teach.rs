@@ -66,7 +66,11 @@ fn at_a_node_that_runs() {
             1,
             &["can't create topic orders", "exists", "--if-not-exists", not_applied, "node n1"],
         ),
-        mistake("topic create wide --replicas 3", 1, &["can't create topic wide", "3 replicas", "1 node", not_applied]),
+        mistake(
+            "topic create wide --replicas 3",
+            1,
+            &["can't create topic wide", "3 replicas", "the cluster has 1", not_applied],
+        ),
         mistake("topic create __mine", 1, &["__mine", "begins with __"]),
         mistake("topic create a/b", 2, &["a/b", "A-Z a-z 0-9"]),
         mistake("topic create odd --config retention.hours=3", 1, &["retention.hours", "retention.ms", not_applied]),
@@ -89,7 +93,7 @@ fn at_a_node_that_runs() {
         mistake("produce orders no/such/file", 1, &["can't open no/such/file"]),
         mistake(&in_folder, 1, &["can't open", "folder"]),
         mistake("verify --data-dir no/such/dir", 1, &["can't verify no/such/dir", "no folder"]),
-        mistake(&running, 1, &["can't verify", "node", "uses"]),
+        mistake(&running, 1, &["can't verify", "in use", "stop that node"]),
         mistake(&no_log, 1, &["can't inspect", "DATA/shard-N/logs/LOG/REPLICA"]),
         mistake("inspect segment no/such.segment", 1, &["can't inspect no/such.segment"]),
     ];
