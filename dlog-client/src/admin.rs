@@ -51,6 +51,9 @@ macro_rules! ask {
     }};
 }
 
+mod changes;
+mod partitions;
+
 impl Admin {
     pub(crate) fn new(client: Client) -> Admin {
         Admin { client }

@@ -203,6 +203,7 @@ impl Catalogue {
             }
             CommandBody::AlterTopic(alter) => self.topics.alter(alter, changes),
             CommandBody::AllocateProducerIds(allocate) => self.ids.allocate_producers(allocate, changes),
+            CommandBody::PreferLeader(prefer) => self.topics.prefer(prefer, changes),
         }
     }
 

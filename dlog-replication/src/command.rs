@@ -9,6 +9,7 @@
 //! | 13 | [`DeleteTopic`] |
 //! | 14 | [`AlterTopic`] |
 //! | 15 | [`AllocateProducerIds`] |
+//! | 16 | [`PreferLeader`] |
 //!
 //! Tags are in every group 0 log: never reused. A new kind takes the next tag and is proposed only once every node of the
 //! cluster runs a version that knows it, because a node that doesn't know it rejects it.
@@ -62,6 +63,9 @@ pub enum CommandBody {
     /// Takes a block of producer ids.
     #[prost(message, tag = "15")]
     AllocateProducerIds(AllocateProducerIds),
+    /// Chooses the node that should lead a partition.
+    #[prost(message, tag = "16")]
+    PreferLeader(PreferLeader),
 }
 
 /// Enters the bootstrap set, so that the catalogue knows every node of the cluster before each has registered (and
@@ -190,6 +194,20 @@ pub struct AllocateProducerIds {
     pub count: u32,
 }
 
+/// Chooses which of a partition's replicas should lead it from now on, while it is fit to.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PreferLeader {
+    /// The topic's id.
+    #[prost(uint64, tag = "1")]
+    pub topic: u64,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// The node whose replica it is.
+    #[prost(uint32, tag = "3")]
+    pub node: u32,
+}
+
 /// The outermost message.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
@@ -197,7 +215,7 @@ struct Envelope {
     id_high: u64,
     #[prost(fixed64, tag = "2")]
     id_low: u64,
-    #[prost(oneof = "CommandBody", tags = "10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "CommandBody", tags = "10, 11, 12, 13, 14, 15, 16")]
     body: Option<CommandBody>,
 }
 

@@ -24,7 +24,7 @@ mod support_tests;
 pub use catalogue::{Applied, Catalogue, StateChange};
 pub use command::{
     AllocateProducerIds, AlterTopic, Command, CommandBody, CommandId, CreateTopic, DeleteTopic, FoundCluster,
-    FoundingMember, RegisterNode,
+    FoundingMember, PreferLeader, RegisterNode,
 };
 pub use outcome::{CommandOutcome, Rejection, RejectionCode};
 pub use settings::{SettingChanges, TimestampType, TopicSettings};

@@ -2,7 +2,7 @@
 
 use crate::command::CommandBody;
 use dlog_core::error::ErrorCode;
-use dlog_core::{NodeId, ProducerId, TopicId};
+use dlog_core::{NodeId, ProducerId, ReplicaId, TopicId};
 use prost::Message;
 
 /// Bounds a rejection's message in the table of recent commands.
@@ -43,6 +43,11 @@ pub enum CommandOutcome {
         first: ProducerId,
         /// How many.
         count: u32,
+    },
+    /// The replica is the one that should lead.
+    LeaderPreferred {
+        /// The replica.
+        replica: ReplicaId,
     },
     /// Nothing was changed.
     Rejected(Rejection),
@@ -158,10 +163,10 @@ pub(crate) fn shown(name: &str) -> String {
 /// The protobuf form: one flat message, the fields that a kind doesn't use are 0.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct OutcomeValue {
-    /// 1 founded, 2 registered, 3 created, 4 deleted, 5 altered, 6 producer ids, 7 rejected.
+    /// 1 founded, 2 registered, 3 created, 4 deleted, 5 altered, 6 producer ids, 7 rejected, 8 leader preferred.
     #[prost(uint32, tag = "1")]
     kind: u32,
-    /// The node, topic or first producer id.
+    /// The node, topic, first producer id or replica.
     #[prost(uint64, tag = "2")]
     id: u64,
     /// Partitions, or the count of producer ids.
@@ -198,6 +203,7 @@ impl CommandOutcome {
                 | (CommandOutcome::TopicDeleted { .. }, CommandBody::DeleteTopic(_))
                 | (CommandOutcome::TopicAltered { .. }, CommandBody::AlterTopic(_))
                 | (CommandOutcome::ProducerIds { .. }, CommandBody::AllocateProducerIds(_))
+                | (CommandOutcome::LeaderPreferred { .. }, CommandBody::PreferLeader(_))
         )
     }
 
@@ -227,6 +233,7 @@ impl From<&CommandOutcome> for OutcomeValue {
             CommandOutcome::ProducerIds { first, count } => {
                 OutcomeValue { kind: 6, id: first.0 as u64, count: *count, ..empty }
             }
+            CommandOutcome::LeaderPreferred { replica } => OutcomeValue { kind: 8, id: replica.0, ..empty },
             CommandOutcome::Rejected(rejection) => {
                 OutcomeValue { kind: 7, code: rejection.code as u32, message: rejection.message.clone(), ..empty }
             }
@@ -246,6 +253,7 @@ impl OutcomeValue {
             5 => CommandOutcome::TopicAltered { topic: TopicId(self.id) },
             6 => CommandOutcome::ProducerIds { first: ProducerId(i64::try_from(self.id).ok()?), count: self.count },
             7 => CommandOutcome::Rejected(Rejection::new(RejectionCode::from_number(self.code)?, self.message)),
+            8 => CommandOutcome::LeaderPreferred { replica: ReplicaId(self.id) },
             _ => return None,
         })
     }
@@ -264,6 +272,7 @@ mod tests {
             CommandOutcome::TopicDeleted { topic: TopicId(9) },
             CommandOutcome::TopicAltered { topic: TopicId(9) },
             CommandOutcome::ProducerIds { first: ProducerId(1000), count: 100 },
+            CommandOutcome::LeaderPreferred { replica: ReplicaId::new(NodeId(3), 7) },
             CommandOutcome::Rejected(Rejection::new(RejectionCode::TopicExists, "topic \"a\" exists")),
         ];
         for outcome in outcomes {

@@ -4,31 +4,39 @@
 pub mod args;
 pub mod bench;
 pub mod cluster;
+pub mod completions;
 pub mod consume;
 pub mod dev;
 pub mod exit;
 pub mod inspect;
+pub mod leading;
 pub mod node;
 pub mod offsets;
 pub mod out;
+pub mod partition;
 pub mod problem;
 pub mod produce;
+pub mod progress;
 pub mod runtime;
 pub mod serve;
+pub mod similar;
 pub mod table;
 pub mod topic;
 pub mod units;
 pub mod verify;
+pub mod wrong_port;
 
 pub use args::{ClientArgs, Output};
 
 use crate::config::ServeArgs;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// dlog: a replicated log. A write that is acked is on stable storage of a majority.
 #[derive(Parser, Debug)]
 #[command(name = "dlog", version, propagate_version = true, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "-s, --server and --timeout may stand before the verb, too.")]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -40,7 +48,7 @@ enum Verb {
     Dev(dev::DevArgs),
     /// Run one node of a cluster
     Serve(ServeArgs),
-    /// Make, show and delete topics
+    /// Make, show, alter and delete topics
     #[command(subcommand)]
     Topic(topic::TopicVerb),
     /// Send records, one a line
@@ -55,6 +63,9 @@ enum Verb {
     /// Show the nodes
     #[command(subcommand)]
     Node(node::NodeVerb),
+    /// Show the partitions, and move leadership of one
+    #[command(subcommand)]
+    Partition(partition::PartitionVerb),
     /// Measure the cluster, or this machine's disk
     #[command(subcommand)]
     Bench(bench::BenchVerb),
@@ -63,6 +74,18 @@ enum Verb {
     Inspect(inspect::InspectVerb),
     /// Check every checksum of a stopped node's data directory; never writes
     Verify(verify::VerifyArgs),
+    /// Print what a shell needs to complete verbs and flags
+    Completions(completions::CompletionsArgs),
+}
+
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the help or version that was asked for.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(leading::reorder(&Cli::command(), args))
+    }
 }
 
 /// Runs the verb and gives its exit code.
@@ -76,9 +99,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Offsets(args) => offsets::run(args),
         Verb::Cluster(verb) => cluster::run(verb),
         Verb::Node(verb) => node::run(verb),
+        Verb::Partition(verb) => partition::run(verb),
         Verb::Bench(verb) => bench::run(verb),
         Verb::Inspect(verb) => inspect::run(verb),
         Verb::Verify(args) => verify::run(&args),
+        Verb::Completions(args) => completions::run(&args),
     };
     result.unwrap_or_else(|error| problem::tell(&error)).into()
 }

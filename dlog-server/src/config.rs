@@ -360,6 +360,30 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_has_its_variable_and_its_key() {
+        use clap::Args as _;
+        let command = ServeArgs::augment_args(clap::Command::new("serve"));
+        for argument in command.get_arguments() {
+            let flag = argument.get_long().expect("every setting has a long flag");
+            let key = flag.replace('-', "_");
+            let variable = argument.get_env().expect("every flag has a variable").to_string_lossy().into_owned();
+            assert_eq!(variable, format!("DLOG_{}", key.to_uppercase()));
+            assert!(
+                !variable.starts_with("DLOG_PORT") && !variable.starts_with("DLOG_SERVICE"),
+                "those are Kubernetes'"
+            );
+            if flag == "config" {
+                continue; // names the file
+            }
+            // Whatever its type, the key itself is known.
+            let known = ["\"a\"", "1", "true"]
+                .iter()
+                .any(|value| toml::from_str::<FileSettings>(&format!("{key} = {value}")).is_ok());
+            assert!(known, "the file has no key {key}");
+        }
+    }
+
+    #[test]
     fn an_unknown_key_in_the_file_is_refused() {
         let error = toml::from_str::<FileSettings>("name = \"n1\"\nnonsense = 1\n").expect_err("refused").to_string();
         assert!(error.contains("nonsense"), "{error}");

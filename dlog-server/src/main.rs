@@ -1,6 +1,5 @@
 //! The binary `dlog`: parses the command line and ends with the exit code of the verb.
 
-use clap::Parser;
 use dlog_server::cli::Cli;
 use std::process::ExitCode;
 
@@ -11,7 +10,7 @@ fn main() -> ExitCode {
         default_hook(info);
         std::process::abort();
     }));
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output and end with 0, mistakes to standard error with 2.

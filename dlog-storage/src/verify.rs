@@ -35,6 +35,18 @@ pub struct VerifyReport {
 /// # Errors
 /// [`StorageError::NeedsOperator`] if it is no data directory; [`StorageError::Io`]. Damage is no error.
 pub fn data_directory<D: Disk>(disk: &D, root: &str) -> Result<VerifyReport, StorageError> {
+    data_directory_watched(disk, root, &mut |_| {})
+}
+
+/// As [`data_directory`]; `good` is told of the bytes of each good frame as it goes.
+///
+/// # Errors
+/// As [`data_directory`].
+pub fn data_directory_watched<D: Disk>(
+    disk: &D,
+    root: &str,
+    good: &mut dyn FnMut(u64),
+) -> Result<VerifyReport, StorageError> {
     let mut report = VerifyReport::default();
     let identity = match Identity::load(disk, root) {
         Ok(Some(identity)) => identity,
@@ -57,7 +69,7 @@ pub fn data_directory<D: Disk>(disk: &D, root: &str) -> Result<VerifyReport, Sto
             continue; // never used
         }
         report.shards += 1;
-        report.check_shard(disk, &dir, &identity, ShardId(shard))?;
+        report.check_shard(disk, &dir, &identity, ShardId(shard), good)?;
     }
     Ok(report)
 }
@@ -69,6 +81,7 @@ impl VerifyReport {
         dir: &str,
         identity: &Identity,
         shard: ShardId,
+        good: &mut dyn FnMut(u64),
     ) -> Result<(), StorageError> {
         let picture = match inspect_shard(disk, dir, (identity.cluster, shard)) {
             Ok(picture) => picture,
@@ -82,7 +95,8 @@ impl VerifyReport {
         }
         for (replica, of_replica) in replica_pictures(&picture) {
             let whose = LogIdentity { cluster: identity.cluster, log: of_replica.log, replica };
-            let report = inspect_replica(disk, dir, &whose, &of_replica, &mut |_| {})?;
+            let report =
+                inspect_replica(disk, dir, &whose, &of_replica, &mut |at| good(at.frame.encoded_bytes() as u64))?;
             self.logs += 1;
             self.frames += report.frames;
             self.damage.extend(report.damage);

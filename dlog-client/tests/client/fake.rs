@@ -487,6 +487,20 @@ impl Admin for Node {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn list_partitions(
+        &self,
+        _request: Request<v1::ListPartitionsRequest>,
+    ) -> Result<Response<v1::ListPartitionsResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        _request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn allocate_producer_id(
         &self,
         _request: Request<v1::AllocateProducerIdRequest>,

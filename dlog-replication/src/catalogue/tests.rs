@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::bootstrap::BootstrapSet;
-use crate::command::{AllocateProducerIds, AlterTopic, CommandId, CreateTopic, DeleteTopic, RegisterNode};
+use crate::command::{
+    AllocateProducerIds, AlterTopic, CommandId, CreateTopic, DeleteTopic, PreferLeader, RegisterNode,
+};
 use crate::settings::TopicSettings;
 use crate::support_tests::{apply, cluster, create, create_topic, delete, register};
 use dlog_core::ProducerId;
@@ -248,6 +250,26 @@ fn producer_ids_come_in_blocks() {
 }
 
 #[test]
+fn a_leader_is_chosen_among_the_replicas() {
+    let mut catalogue = cluster(&["", "", "", ""]);
+    create_topic(&mut catalogue, "a", 2, 3);
+    let place = |catalogue: &Catalogue| catalogue.partition(TopicId(1), PartitionIndex(1)).expect("made").clone();
+    let before = place(&catalogue);
+    let prefer = |topic, partition, node: u32| CommandBody::PreferLeader(PreferLeader { topic, partition, node });
+    let chosen = before.intended[2];
+    let outcome = apply(&mut catalogue, prefer(1, 1, chosen.node().0));
+    assert_eq!(outcome, CommandOutcome::LeaderPreferred { replica: chosen });
+    assert_eq!(place(&catalogue), PartitionInfo { preferred: chosen, ..before.clone() }, "and nothing else");
+    let outcome = apply(&mut catalogue, prefer(1, 1, chosen.node().0));
+    assert_eq!(outcome, CommandOutcome::LeaderPreferred { replica: chosen }, "twice is fine");
+    let elsewhere =
+        (1..=4).find(|node| before.replica_on(NodeId(*node)).is_none()).expect("four nodes, three replicas");
+    assert_eq!(rejection(&mut catalogue, prefer(1, 1, elsewhere)), RejectionCode::InvalidArgument);
+    assert_eq!(rejection(&mut catalogue, prefer(1, 2, 1)), RejectionCode::UnknownTopic);
+    assert_eq!(rejection(&mut catalogue, prefer(7, 0, 1)), RejectionCode::UnknownTopic);
+}
+
+#[test]
 fn a_retry_is_told_what_the_first_was() {
     let mut catalogue = cluster(&[""]);
     let allocate = CommandBody::AllocateProducerIds(AllocateProducerIds { count: 10 });
@@ -377,6 +399,9 @@ fn any_body() -> impl Strategy<Value = CommandBody> {
             CommandBody::AlterTopic(AlterTopic { name, settings, topic, defaults, ..AlterTopic::default() })
         }),
         1 => (0u32..2000).prop_map(|count| CommandBody::AllocateProducerIds(AllocateProducerIds { count })),
+        1 => (0u64..4, 0u32..4, 0u32..6).prop_map(|(topic, partition, node)| {
+            CommandBody::PreferLeader(PreferLeader { topic, partition, node })
+        }),
         1 => found,
     ]
 }

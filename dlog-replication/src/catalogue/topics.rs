@@ -3,7 +3,7 @@
 use super::ids::Ids;
 use super::nodes::Nodes;
 use super::state::{Changes, Key, PartitionValue, TopicValue};
-use crate::command::{AlterTopic, CreateTopic, DeleteTopic};
+use crate::command::{AlterTopic, CreateTopic, DeleteTopic, PreferLeader};
 use crate::outcome::{CommandOutcome, Rejection, RejectionCode, shown};
 use crate::settings::{SettingChanges, SettingError, TopicSettings};
 use dlog_core::limits::{PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX, REPLICAS_PER_PARTITION_MAX};
@@ -267,6 +267,24 @@ impl Topics {
             put_topic(info, changes);
         }
         Ok(CommandOutcome::TopicAltered { topic })
+    }
+
+    /// Chooses who should lead a partition; that it is so already is fine.
+    pub(crate) fn prefer(&mut self, prefer: &PreferLeader, changes: &mut Changes) -> Result<CommandOutcome, Rejection> {
+        let (topic, index, node) = (TopicId(prefer.topic), PartitionIndex(prefer.partition), NodeId(prefer.node));
+        let Some(partition) = self.partitions.get_mut(&(topic, index)) else {
+            let message = format!("there is no partition {index} of a topic with id {topic}; was it deleted?");
+            return Err(Rejection::new(RejectionCode::UnknownTopic, message));
+        };
+        let Some(replica) = partition.replica_on(node) else {
+            let message = format!("node {node} holds no replica of the partition; see `dlog partition list`");
+            return Err(Rejection::new(RejectionCode::InvalidArgument, message));
+        };
+        if partition.preferred != replica {
+            partition.preferred = replica;
+            put_partition(partition, changes);
+        }
+        Ok(CommandOutcome::LeaderPreferred { replica })
     }
 
     /// The topic of this name; `topic`, if not 0, must be its id.

@@ -63,6 +63,7 @@ fn commands() -> Vec<(CommandBody, &'static str)> {
             "72180a066576656e7473220c726574656e74696f6e2e6d732805",
         ),
         (CommandBody::AllocateProducerIds(AllocateProducerIds { count: 1000 }), "7a0308e807"),
+        (CommandBody::PreferLeader(PreferLeader { topic: 5, partition: 1, node: 2 }), "820106080510011802"),
     ]
 }
 

@@ -1,14 +1,18 @@
 //! Flags that many verbs share.
 
-use super::units;
+use super::{out, units, wrong_port};
 use anyhow::Context;
 use dlog_client::{Client, ClientOptions};
+use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// `--timeout` where none is given.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// `--wait` without `--timeout` gives up after this.
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(600);
+/// Who waits at a terminal learns after this for whom.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 /// The longest `--timeout`: what a server keeps a request for.
 const TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
@@ -44,7 +48,22 @@ impl ClientArgs {
     /// That no node answered in time.
     pub async fn connect_within(&self, timeout: Duration) -> anyhow::Result<Client> {
         let options = ClientOptions::new(self.server.iter().cloned()).with_timeout(timeout);
-        Client::connect(options).await.with_context(|| format!("no cluster at {}", self.server.join(", ")))
+        let servers = self.server.join(", ");
+        let mut connecting = std::pin::pin!(Client::connect(options));
+        let connected = match tokio::time::timeout(TELL_AFTER, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                if std::io::stderr().is_terminal() {
+                    out::note(format!("no answer from {servers} yet; trying for {timeout:?} in all"));
+                }
+                connecting.await
+            }
+        };
+        let Err(error) = connected else { return Ok(connected?) };
+        match wrong_port::explain(&self.server, &error).await {
+            Some(told) => Err(ErrorDetail::rejected(ErrorCode::Unavailable, Stage::Connection, told).into()),
+            None => Err(error).with_context(|| format!("no cluster at {servers}")),
+        }
     }
 }
 

@@ -56,7 +56,8 @@ impl DevArgs {
 /// # Errors
 /// What keeps a node from starting.
 pub fn run(args: DevArgs) -> anyhow::Result<Exit> {
-    super::serve::init_tracing("warn");
+    // All nodes are here: that one hears another a moment late while they start is no news.
+    super::serve::init_tracing("warn,dlog_server::peer=error");
     let last_port = u32::from(args.port_base) + 10 * u32::from(args.nodes - 1) + 3;
     if last_port > u32::from(u16::MAX) {
         return Err(ExitError::usage("--port-base is too high for so many nodes: ports end at 65535"));

@@ -50,7 +50,9 @@ pub fn next_command(code: ErrorCode) -> Option<&'static str> {
             "`dlog cluster health -s HOST:PORT` with a node that runs; `dlog dev` starts a cluster to try things out"
         }
         ErrorCode::Overloaded => "try again a little later, or send more slowly",
-        ErrorCode::BatchTooLarge => "`dlog topic describe NAME` shows max.batch.bytes, the bound of a batch",
+        ErrorCode::BatchTooLarge => {
+            "`dlog topic describe NAME` shows max.batch.bytes; `dlog topic alter NAME --config max.batch.bytes=8MiB` raises it"
+        }
         ErrorCode::CorruptData => "stop the node that is named and run `dlog verify --data-dir DIR` on its data",
         ErrorCode::WrongCluster => "give -s the address of a node of the cluster that you mean",
         ErrorCode::SingleNotAllowed => "`dlog serve --single` lets a cluster of one take records",
@@ -62,8 +64,8 @@ pub fn next_command(code: ErrorCode) -> Option<&'static str> {
         | ErrorCode::OutOfOrderSequence
         | ErrorCode::InvalidProducerEpoch
         | ErrorCode::UnknownProducerId
-        | ErrorCode::UnsafeRefused
         | ErrorCode::Unsupported => return None,
+        ErrorCode::UnsafeRefused => "`dlog cluster health` says what is wrong and what helps",
     })
 }
 

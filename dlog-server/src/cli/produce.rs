@@ -1,12 +1,14 @@
 //! `dlog produce`: one record a line, many in flight, and a report at any end.
 
 pub mod input;
+pub mod limit;
 pub mod line;
 pub mod pick;
 pub mod pipeline;
 pub mod report;
 
 use super::exit::{Exit, ExitError};
+use super::progress::{Counted, Progress};
 use super::{ClientArgs, Output, out, problem, runtime, units};
 use anyhow::Context;
 use bytes::Bytes;
@@ -14,9 +16,11 @@ use dlog_client::{Acks, Codec, Header, ProducerOptions};
 use dlog_core::TopicName;
 use dlog_core::codec::UnknownCodec;
 use dlog_core::limits::{BATCH_BYTES_MAX, BATCH_BYTES_MIN};
+use limit::Limit;
 use line::{KeySource, LineFormat};
 use pick::Pointer;
-use pipeline::{Pipeline, Template};
+use pipeline::{Pipeline, Reading, Template};
+use report::Tally;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -55,7 +59,7 @@ pub struct ProduceArgs {
     /// none, gzip, snappy, lz4 or zstd
     #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec)]
     compression: Codec,
-    /// How long a record may wait for others to share its batch; 0ms: sent at once when nothing is in flight
+    /// How long a record may wait for others to share its batch; 0ms: sent at once when nothing is in flight for the partition
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = units::duration)]
     linger: Duration,
     /// A batch is sent when it has so many bytes
@@ -120,55 +124,81 @@ impl ProduceArgs {
     }
 }
 
-/// Opens the input; nothing is read yet.
-fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn Read + Send>> {
-    match file {
-        None => Ok(Box::new(std::io::stdin())),
-        Some(path) if path == Path::new("-") => Ok(Box::new(std::io::stdin())),
-        Some(path) => {
-            let file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
-            Ok(Box::new(file))
-        }
+/// Opens the input and tells its size if it is a file; nothing is read yet.
+fn open(file: Option<&Path>) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)> {
+    let Some(path) = file.filter(|path| *path != Path::new("-")) else {
+        return Ok((Box::new(std::io::stdin()), None));
+    };
+    let cannot = || format!("can't open {}", path.display());
+    let file = File::open(path).with_context(cannot)?;
+    let metadata = file.metadata().with_context(cannot)?;
+    if metadata.is_dir() {
+        return Err(anyhow::anyhow!("it is a folder; name a file of lines").context(cannot()));
     }
+    let size = metadata.is_file().then_some(metadata.len());
+    Ok((Box::new(file), size))
 }
 
 /// Sends every line.
 ///
 /// # Errors
-/// What kept it from beginning; what happens later is told here, with the report.
+/// A command line that can't work; everything else is told here, with the report.
 pub fn run(args: ProduceArgs) -> anyhow::Result<Exit> {
     if args.linger > args.client.timeout() {
         return Err(ExitError::usage("--linger is longer than --timeout: no record would be sent in time"));
     }
-    let input = open(args.file.as_deref())?;
+    let (input, size) = match open(args.file.as_deref()) {
+        Ok(opened) => opened,
+        Err(error) => return end(&args, Some(&error), &Tally::default(), Duration::ZERO, Exit::of_error(&error)),
+    };
     runtime::run(async move {
-        let client = tokio::select! {
-            client = args.client.connect() => client?,
-            () = runtime::interrupted() => return Ok(Exit::Interrupted),
+        let topic = args.topic.as_str().to_string();
+        let limit = async {
+            let client = args.client.connect().await?;
+            let limit = Limit::find(&client, &topic, args.compression).await;
+            anyhow::Ok((client, limit))
+        };
+        let found = tokio::select! {
+            found = limit => found,
+            () = runtime::interrupted() => return end(&args, None, &Tally::default(), Duration::ZERO, Exit::Interrupted),
+        };
+        let (client, limit) = match found {
+            Ok(found) => found,
+            Err(error) => return end(&args, Some(&error), &Tally::default(), Duration::ZERO, Exit::of_error(&error)),
         };
         let producer = client.producer(args.options()).context("can't produce")?;
-        let template = Template {
-            topic: args.topic.as_str().to_string(),
-            partition: args.partition,
-            headers: args.headers.clone(),
-        };
+        let template = Template { topic: topic.clone(), partition: args.partition, headers: args.headers.clone() };
+        let (input, read) = Counted::new(input);
+        // A bar would break into what -v prints.
+        let progress = size.filter(|_| !args.verbose).map_or_else(Progress::none, Progress::new);
         let began = Instant::now();
-        let pipeline = Pipeline::start(producer, template, args.line_format(), input);
-        let ended = pipeline.run(args.verbose).await;
-        let report = ended.tally.report(began.elapsed());
-        if let Some(error) = &ended.error {
-            if error.is::<out::Closed>() {
-                return Ok(Exit::Done);
-            }
-            out::note(problem::text(error));
+        let pipeline = Pipeline::start(producer, template, limit, args.line_format(), input);
+        let ended = pipeline.run(args.verbose, Reading { progress, read }).await;
+        if ended.error.as_ref().is_some_and(|error| error.is::<out::Closed>()) {
+            return Ok(Exit::Done);
         }
-        if args.output.is_json() {
-            out::json(&report)?;
-        } else {
-            out::note(report.text());
-        }
-        Ok(ended.exit())
+        end(&args, ended.error.as_ref(), &ended.tally, began.elapsed(), ended.exit())
     })
+}
+
+/// Tells the error, if there is one, and reports: at any end, so that whoever reads the report always finds one.
+fn end(
+    args: &ProduceArgs,
+    error: Option<&anyhow::Error>,
+    tally: &Tally,
+    took: Duration,
+    exit: Exit,
+) -> anyhow::Result<Exit> {
+    if let Some(error) = error {
+        out::note(problem::text(error));
+    }
+    let report = tally.report(took);
+    if args.output.is_json() {
+        out::json(&report)?;
+    } else {
+        out::note(report.text());
+    }
+    Ok(exit)
 }
 
 #[cfg(test)]
@@ -197,5 +227,7 @@ mod tests {
         let error = open(Some(Path::new("no/such/file"))).err().expect("no such file");
         assert!(format!("{error:#}").contains("no/such/file"));
         assert_eq!(Exit::of_error(&error), Exit::Failed);
+        let error = open(Some(&std::env::temp_dir())).err().expect("a folder");
+        assert!(format!("{error:#}").contains("folder"));
     }
 }

@@ -1,6 +1,7 @@
 //! The runtime that a client verb runs on.
 
 use super::exit::Exit;
+use super::out;
 use anyhow::Context;
 use std::future::Future;
 
@@ -27,6 +28,22 @@ pub fn run_until_interrupted(verb: impl Future<Output = anyhow::Result<Exit>>) -
         tokio::select! {
             result = verb => result,
             () = interrupted() => Ok(Exit::Interrupted),
+        }
+    })
+}
+
+/// As [`run_until_interrupted`], for a verb that changes something: Ctrl-C says that nobody knows, and which command tells.
+///
+/// # Errors
+/// The verb's.
+pub fn run_change(look: &str, verb: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    run(async {
+        tokio::select! {
+            result = verb => result,
+            () = interrupted() => {
+                out::note(format!("interrupted; the change may have been made all the same: {look} tells"));
+                Ok(Exit::Interrupted)
+            }
         }
     })
 }

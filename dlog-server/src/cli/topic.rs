@@ -1,10 +1,11 @@
-//! `dlog topic`: make, show and delete topics.
+//! `dlog topic`: make, show, alter and delete topics.
 
-mod show;
+mod alter;
+pub mod show;
 
 use super::args::Confirm;
 use super::exit::{Exit, ExitError};
-use super::{ClientArgs, Output, out, runtime, table};
+use super::{ClientArgs, Output, out, runtime, similar, table};
 use anyhow::{Context, bail};
 use dlog_client::{Client, NewTopic};
 use dlog_core::TopicName;
@@ -21,6 +22,8 @@ pub enum TopicVerb {
     List(ListArgs),
     /// Show a topic with its settings and partitions
     Describe(DescribeArgs),
+    /// Change settings of a topic
+    Alter(alter::AlterArgs),
     /// Delete a topic and all its records for good
     Delete(DeleteArgs),
 }
@@ -38,7 +41,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(REPLICAS_PER_PARTITION_MAX)))]
     replicas: Option<u32>,
-    /// A setting: segment.bytes, max.batch.bytes or timestamp.type; may be repeated
+    /// A setting, may be repeated: retention.bytes, retention.ms, segment.bytes, max.batch.bytes or timestamp.type
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     config: Vec<(String, String)>,
     /// If the topic exists, leave it as it is and end well
@@ -91,9 +94,10 @@ pub struct DeleteArgs {
 /// The cluster's.
 pub fn run(verb: TopicVerb) -> anyhow::Result<Exit> {
     match verb {
-        TopicVerb::Create(args) => runtime::run_until_interrupted(create(args)),
+        TopicVerb::Create(args) => runtime::run_change("`dlog topic list`", create(args)),
         TopicVerb::List(args) => runtime::run_until_interrupted(list(args)),
         TopicVerb::Describe(args) => runtime::run_until_interrupted(describe(args)),
+        TopicVerb::Alter(args) => runtime::run_change("`dlog topic describe NAME`", alter::alter(args)),
         TopicVerb::Delete(args) => delete(&args),
     }
 }
@@ -101,7 +105,7 @@ pub fn run(verb: TopicVerb) -> anyhow::Result<Exit> {
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
-        _ => Err(format!("{text:?} is no setting: write KEY=VALUE, like segment.bytes=64MiB")),
+        _ => Err(format!("{text:?} is no setting: write KEY=VALUE, like retention.ms=7d")),
     }
 }
 
@@ -159,7 +163,9 @@ async fn list(args: ListArgs) -> anyhow::Result<Exit> {
 async fn describe(args: DescribeArgs) -> anyhow::Result<Exit> {
     let client = args.client.connect().await?;
     let name = args.name.as_str();
-    let topic = client.admin().describe_topic(name).await.with_context(|| format!("can't describe topic {name}"))?;
+    let topic = client.admin().describe_topic(name).await;
+    let topic =
+        similar::explain(&client.admin(), name, topic).await.with_context(|| format!("can't describe topic {name}"))?;
     if args.output.is_json() {
         out::json(&show::describe_json(&topic))?;
     } else {
@@ -171,7 +177,7 @@ async fn describe(args: DescribeArgs) -> anyhow::Result<Exit> {
 fn delete(args: &DeleteArgs) -> anyhow::Result<Exit> {
     let name = args.name.as_str();
     if args.confirm.yes || args.dry_run {
-        return runtime::run_until_interrupted(async {
+        return runtime::run_change("`dlog topic list`", async {
             delete_now(&args.client.connect().await?, name, args.dry_run).await
         });
     }
@@ -184,8 +190,10 @@ fn delete(args: &DeleteArgs) -> anyhow::Result<Exit> {
     }
     runtime::run_until_interrupted(async {
         let client = args.client.connect().await?;
-        let plan =
-            client.admin().delete_topic(name, true).await.with_context(|| format!("can't delete topic {name}"))?;
+        let plan = client.admin().delete_topic(name, true).await;
+        let plan = similar::explain(&client.admin(), name, plan)
+            .await
+            .with_context(|| format!("can't delete topic {name}"))?;
         out::note(format!(
             "Topic {name}, {} partitions and all their records go for good. Type its name to go on:",
             plan.partitions
@@ -203,7 +211,8 @@ fn delete(args: &DeleteArgs) -> anyhow::Result<Exit> {
 
 async fn delete_now(client: &Client, name: &str, dry_run: bool) -> anyhow::Result<Exit> {
     let answer = client.admin().delete_topic(name, dry_run).await;
-    let answer = answer.with_context(|| format!("can't delete topic {name}"))?;
+    let answer =
+        similar::explain(&client.admin(), name, answer).await.with_context(|| format!("can't delete topic {name}"))?;
     let (id, partitions) = (answer.topic_id, answer.partitions);
     if dry_run {
         out::line(&format!("topic {name} (id {id}) with {partitions} partitions would be deleted"))?;

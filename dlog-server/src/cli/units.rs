@@ -99,6 +99,15 @@ pub fn show_bytes(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// A length of time for people: its two largest units, like `3d 4h` or `5m 2s`.
+pub fn show_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let parts = [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let first = parts.iter().position(|(count, _)| *count > 0).unwrap_or(parts.len() - 1);
+    let shown: Vec<String> = parts[first..].iter().take(2).map(|(count, unit)| format!("{count}{unit}")).collect();
+    shown.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +132,8 @@ mod tests {
         assert_eq!(rate("200/s"), Ok(200.0));
         assert!(rate("0").is_err() && rate("inf").is_err() && rate("x").is_err());
         assert_eq!(show_bytes(1536), "1.5 KiB");
+        let shown = [0, 59, 62, 3600, 100_000].map(|seconds| show_duration(Duration::from_secs(seconds)));
+        assert_eq!(shown, ["0s", "59s", "1m 2s", "1h 0m", "1d 3h"]);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use super::exit::Exit;
 use super::inspect::{place_text, require_folder};
+use super::progress::Progress;
 use super::{Output, out};
 use anyhow::Context;
 use dlog_storage::inspect::Damage;
-use dlog_storage::verify::{VerifyReport, data_directory};
+use dlog_storage::verify::{VerifyReport, data_directory_watched};
 use dlog_storage::{DirectoryLock, OsDisk};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Flags of `dlog verify`.
 #[derive(clap::Args, Debug)]
@@ -34,7 +35,14 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
         false => None,
     };
     let disk = OsDisk::new(&args.data_dir).with_context(cannot)?;
-    let report = data_directory(&disk, "").map_err(|error| anyhow::anyhow!("{error}")).with_context(cannot)?;
+    let mut progress = Progress::new(segment_bytes(&args.data_dir));
+    let mut done = 0;
+    let report = data_directory_watched(&disk, "", &mut |bytes| {
+        done += bytes;
+        progress.at(done);
+    });
+    progress.finish();
+    let report = report.map_err(|error| anyhow::anyhow!("{error}")).with_context(cannot)?;
     drop(lock);
     if args.output.is_json() {
         out::json(&to_json(&report))?;
@@ -59,6 +67,17 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     }
     Ok(Exit::Done)
+}
+
+/// About how much there is to check. What can't be looked at counts nothing; the check itself will tell.
+fn segment_bytes(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => segment_bytes(&entry.path()),
+        Ok(metadata) if entry.path().extension().is_some_and(|extension| extension == "segment") => metadata.len(),
+        _ => 0,
+    });
+    bytes.sum()
 }
 
 fn to_json(report: &VerifyReport) -> Value {

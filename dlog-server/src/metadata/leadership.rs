@@ -1,13 +1,15 @@
-//! Brings leadership back to where the catalogue prefers it: so that a restart, which hands everything over, doesn't leave
-//! the load on the others for ever.
+//! Leads leadership to where the catalogue prefers it: back after a restart, which hands everything over, so that the load
+//! doesn't stay on the others for ever; and at once where an operator has just chosen another leader.
 
 use crate::context::NodeContext;
 use crate::shard::inbox::ShardMessage;
 use dlog_consensus::Role;
-use dlog_core::ReplicaId;
-use std::collections::BTreeMap;
+use dlog_core::{LogId, ReplicaId};
+use dlog_replication::Catalogue;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::MissedTickBehavior;
 
 /// How often the node looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -18,28 +20,72 @@ const TRANSFERS_PER_LOOK: usize = 8;
 
 /// Runs until the node stops.
 pub async fn balance(context: Arc<NodeContext>) {
+    let mut changes = context.catalogue.clone();
+    let mut preferred = Preferred::of(&changes.borrow_and_update());
     let mut steady: BTreeMap<ReplicaId, u32> = BTreeMap::new();
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !context.is_stopping() {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let wishes = wishes(&context);
-        steady.retain(|replica, _| wishes.iter().any(|(r, _)| r == replica));
-        let mut begun = 0;
-        for (replica, preferred) in wishes {
-            let looks = steady.entry(replica).or_default();
-            *looks += 1;
-            if *looks >= LOOKS_BEFORE_TRANSFER && begun < TRANSFERS_PER_LOOK && !context.is_stopping() {
-                *looks = 0;
-                begun += 1;
-                let shard = crate::peer::incoming::shard_of(replica, context.shards.len());
-                tracing::info!(%replica, to = %preferred, "leadership goes back to the preferred replica");
-                context.shards[shard].inbox.send(ShardMessage::Transfer { replica, to: preferred });
+        tokio::select! {
+            _ = looks.tick() => look(&context, &mut steady, &BTreeSet::new(), 1),
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = Preferred::of(&changes.borrow_and_update());
+                let chosen = preferred.changed(&now);
+                preferred = now;
+                if !chosen.is_empty() {
+                    look(&context, &mut steady, &chosen, 0);
+                }
             }
         }
     }
 }
 
-/// Replicas that lead here though another, in sync, is preferred.
-fn wishes(context: &NodeContext) -> Vec<(ReplicaId, ReplicaId)> {
+/// Who should lead each log.
+struct Preferred(BTreeMap<LogId, ReplicaId>);
+
+impl Preferred {
+    fn of(catalogue: &Catalogue) -> Preferred {
+        Preferred(catalogue.partitions().map(|partition| (partition.log, partition.preferred)).collect())
+    }
+
+    /// The logs that were there before and for which another replica was chosen.
+    fn changed(&self, now: &Preferred) -> BTreeSet<LogId> {
+        let other = |(log, replica): &(&LogId, &ReplicaId)| self.0.get(log).is_some_and(|before| before != *replica);
+        now.0.iter().filter(other).map(|(log, _)| *log).collect()
+    }
+}
+
+/// A replica that leads here though another, in sync, is preferred.
+struct Wish {
+    log: LogId,
+    replica: ReplicaId,
+    preferred: ReplicaId,
+}
+
+/// Hands over what should be led elsewhere: at once what an operator has `chosen`, else what has been in sync there for long
+/// enough. `counts` says for how many looks this one stands.
+fn look(context: &NodeContext, steady: &mut BTreeMap<ReplicaId, u32>, chosen: &BTreeSet<LogId>, counts: u32) {
+    let wishes = wishes(context);
+    steady.retain(|replica, _| wishes.iter().any(|wish| wish.replica == *replica));
+    let mut begun = 0;
+    for Wish { log, replica, preferred } in wishes {
+        let looks = steady.entry(replica).or_default();
+        *looks += counts;
+        let due = *looks >= LOOKS_BEFORE_TRANSFER || chosen.contains(&log);
+        if due && begun < TRANSFERS_PER_LOOK && !context.is_stopping() {
+            *looks = 0;
+            begun += 1;
+            let shard = crate::peer::incoming::shard_of(replica, context.shards.len());
+            tracing::info!(%replica, to = %preferred, "leadership goes to the preferred replica");
+            context.shards[shard].inbox.send(ShardMessage::Transfer { replica, to: preferred });
+        }
+    }
+}
+
+fn wishes(context: &NodeContext) -> Vec<Wish> {
     let catalogue = context.catalogue();
     let mut wishes = Vec::new();
     for shard in &context.shards {
@@ -50,9 +96,27 @@ fn wishes(context: &NodeContext) -> Vec<(ReplicaId, ReplicaId)> {
             let Some(partition) = catalogue.partition_of_log(status.log) else { continue };
             let preferred = partition.preferred;
             if preferred != *replica && status.peers.iter().any(|p| p.replica == preferred && p.in_sync) {
-                wishes.push((*replica, preferred));
+                wishes.push(Wish { log: status.log, replica: *replica, preferred });
             }
         }
     }
     wishes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::lookup::tests::catalogue;
+    use dlog_core::NodeId;
+
+    #[test]
+    fn only_what_was_there_and_is_led_elsewhere_now_was_chosen() {
+        let before = Preferred::of(&catalogue());
+        assert!(before.changed(&before).is_empty());
+        let mut now = Preferred(before.0.clone());
+        let log = *now.0.keys().next().expect("two partitions");
+        now.0.insert(log, ReplicaId::new(NodeId(9), 1));
+        now.0.insert(LogId(999), ReplicaId::new(NodeId(9), 2));
+        assert_eq!(before.changed(&now), BTreeSet::from([log]), "a new partition was not chosen");
+    }
 }

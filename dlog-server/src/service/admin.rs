@@ -3,6 +3,7 @@
 mod alter;
 mod create;
 mod describe;
+mod transfer;
 
 pub use create::create_missing;
 
@@ -204,6 +205,22 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::AlterTopicResponse>, Status> {
         let altered = alter::alter(&self.context, request.into_inner()).await;
         altered.map(Response::new).map_err(|error| to_status(&self.context, error))
+    }
+
+    async fn list_partitions(
+        &self,
+        request: Request<v1::ListPartitionsRequest>,
+    ) -> Result<Response<v1::ListPartitionsResponse>, Status> {
+        let listed = describe::list_partitions(&self.context, request.into_inner().topic).await;
+        listed.map(Response::new).map_err(|error| to_status(&self.context, error))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        let begun = transfer::transfer(&self.context, request.into_inner()).await;
+        begun.map(Response::new).map_err(|error| to_status(&self.context, error))
     }
 
     async fn allocate_producer_id(

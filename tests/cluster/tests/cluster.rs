@@ -2,8 +2,10 @@
 
 mod bench_memory;
 mod changes;
+mod cli_verbs;
 mod death_of_all;
 mod dev;
+mod errors_teach;
 mod flood;
 mod graceful_stop;
 mod idempotence;

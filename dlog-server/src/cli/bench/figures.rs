@@ -9,15 +9,17 @@ use std::time::Duration;
 
 /// The result of a load.
 pub struct Figures {
-    /// Records acked.
+    /// Records acked, or read.
     pub records: u64,
     /// Bytes of their values.
     pub bytes: u64,
-    /// Records that were not acked.
+    /// Records that failed.
     pub errors: u64,
     /// The time that all of it took.
     pub took: Duration,
-    /// From sending (or from when it was due) to the ack, in microseconds.
+    /// What `latencies` are of, in a word or two.
+    pub what: &'static str,
+    /// From sending (or from when it was due) to the ack, or the wait for a record that is read, in microseconds.
     pub latencies: Histogram<u64>,
     /// What an ack meant.
     pub durability: String,
@@ -86,13 +88,14 @@ impl Figures {
         let at = |share| ms(self.latencies.value_at_quantile(share));
         let mut text = format!(
             "{} records in {:.1} s: {:.0} records/s, {:.1} MB/s, {} errors\n\
-             ack after  p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms  max {:.2} ms\n\
+             {}  p50 {:.2} ms  p99 {:.2} ms  p99.9 {:.2} ms  max {:.2} ms\n\
              durability {}\n\n",
             self.records,
             self.took.as_secs_f64(),
             self.per_second(self.records as f64),
             self.per_second(self.bytes as f64 / 1e6),
             self.errors,
+            self.what,
             at(0.5),
             at(0.99),
             at(0.999),
@@ -126,6 +129,7 @@ mod tests {
             bytes: 5_000_000,
             errors: 1,
             took: Duration::from_secs(2),
+            what: "ack after",
             latencies,
             durability: "d".into(),
             nodes: vec![

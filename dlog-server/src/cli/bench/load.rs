@@ -5,11 +5,12 @@
 
 use super::PARTITIONS_DEFAULT;
 use super::figures::{Figures, NodeSync};
+use super::own_topic::OwnTopic;
 use crate::cli::out;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use dlog_client::v1::{NodeStatsResponse, TopicDescription};
-use dlog_client::{Acks, Admin, Client, Error, NewTopic, Producer, ProducerOptions, Record, TimestampMs};
+use dlog_client::{Acks, Admin, Client, Error, Producer, ProducerOptions, Record, TimestampMs};
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// The longest latency told apart, in microseconds: the longest timeout.
-const LATENCY_US_MAX: u64 = 600_000_000;
+pub(super) const LATENCY_US_MAX: u64 = 600_000_000;
 /// How long a place stays taken after an error, so that a failing cluster isn't flooded.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 /// Due records that wait for the sender; more of them would only be later.
@@ -69,21 +70,13 @@ impl Load {
     /// # Errors
     /// What kept it from measuring; single records that fail are counted.
     pub async fn run(&self, client: &Client, stop: &CancellationToken) -> anyhow::Result<Figures> {
-        let admin = client.admin();
-        let Some(topic) = &self.topic else {
-            let own = format!("bench-{}-{:08x}", std::process::id(), crate::random::random().u32(..));
-            let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
-            let topic = NewTopic { name: own.clone(), partitions, if_not_exists: true, ..NewTopic::default() };
-            admin.create_topic(topic).await.with_context(|| format!("can't create topic {own}"))?;
-            let result = self.run_on(client, &own, stop).await;
-            if let Err(error) = admin.delete_topic(&own, false).await {
-                out::note(format!(
-                    "topic {own} is left behind ({error}); delete it with: dlog topic delete {own} --yes"
-                ));
-            }
-            return result;
-        };
-        self.run_on(client, topic, stop).await
+        if let Some(topic) = &self.topic {
+            return self.run_on(client, topic, stop).await;
+        }
+        let own = OwnTopic::make(client, self.partitions.unwrap_or(PARTITIONS_DEFAULT)).await?;
+        let result = self.run_on(client, &own.name, stop).await;
+        own.delete().await;
+        result
     }
 
     async fn run_on(&self, client: &Client, topic: &str, stop: &CancellationToken) -> anyhow::Result<Figures> {
@@ -115,6 +108,7 @@ impl Load {
             bytes: records * self.record_bytes as u64,
             errors: measured.errors,
             took,
+            what: "ack after",
             latencies: measured.latencies,
             durability: durability(self.acks, &described),
             nodes: nodes.collect(),
@@ -256,7 +250,7 @@ fn count_left(due: &mut mpsc::Receiver<Instant>) -> u64 {
 }
 
 /// The figures of each node by its name; `None` of one that doesn't answer.
-async fn node_stats(admin: &Admin) -> BTreeMap<String, Option<NodeStatsResponse>> {
+pub(super) async fn node_stats(admin: &Admin) -> BTreeMap<String, Option<NodeStatsResponse>> {
     let mut stats = BTreeMap::new();
     for status in admin.nodes().await.unwrap_or_default() {
         let name = status.node.unwrap_or_default().name;

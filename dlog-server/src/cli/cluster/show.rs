@@ -93,25 +93,27 @@ pub fn status_text(status: &StatusResponse) -> String {
 
 /// `node list -o json`.
 pub fn nodes_json(nodes: &[NodeStatus]) -> Value {
-    let node = |status: &NodeStatus| {
-        let node = status.node.clone().unwrap_or_default();
-        json!({
-            "name": node.name,
-            "id": node.id,
-            "alive": status.alive,
-            "role": status.role,
-            "address": node.client_address,
-            "peer_address": node.peer_address,
-            "rack": node.rack,
-            "version": node.version,
-            "shards": node.shards,
-            "replicas": status.replicas,
-            "leaders": status.leaders,
-            "bytes": status.bytes,
-            "boot_number": status.boot_number,
-        })
-    };
-    nodes.iter().map(node).collect()
+    nodes.iter().map(node_json).collect()
+}
+
+/// A node as `node list` gives it.
+pub fn node_json(status: &NodeStatus) -> Value {
+    let node = status.node.clone().unwrap_or_default();
+    json!({
+        "name": node.name,
+        "id": node.id,
+        "alive": status.alive,
+        "role": status.role,
+        "address": node.client_address,
+        "peer_address": node.peer_address,
+        "rack": node.rack,
+        "version": node.version,
+        "shards": node.shards,
+        "replicas": status.replicas,
+        "leaders": status.leaders,
+        "bytes": status.bytes,
+        "boot_number": status.boot_number,
+    })
 }
 
 /// `node list` for people.

@@ -24,7 +24,9 @@ pub struct Chunk {
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The line doesn't fit into any batch.
-    #[error("line {line} is longer than {LINE_BYTES_MAX} bytes; a record must fit into one batch")]
+    #[error(
+        "line {line} is longer than {LINE_BYTES_MAX} bytes, the most that a batch can hold; the lines before it were sent"
+    )]
     TooLong {
         /// Its number, from 1.
         line: u64,

@@ -3,16 +3,20 @@
 //! the producer, what is read ahead by a channel.
 
 use super::input::Lines;
+use super::limit::Limit;
 use super::line::{Line, LineFormat};
 use super::report::Tally;
 use crate::cli::consume::sink::Sink;
 use crate::cli::exit::Exit;
+use crate::cli::progress::Progress;
 use crate::cli::{out, runtime};
 use bytes::Bytes;
 use dlog_client::{Delivered, Delivery, Error, Header, Outcome, Producer, Record, TimestampMs};
 use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +78,14 @@ enum Event {
     BadInput(anyhow::Error),
 }
 
+/// How far the input was read, and who shows it.
+pub struct Reading {
+    /// The bar.
+    pub progress: Progress,
+    /// Bytes read.
+    pub read: Arc<AtomicU64>,
+}
+
 /// Lines on their way.
 pub struct Pipeline {
     events: mpsc::UnboundedReceiver<Event>,
@@ -113,6 +125,7 @@ impl Pipeline {
     pub fn start(
         producer: Producer,
         template: Template,
+        limit: Limit,
         format: LineFormat,
         input: impl Read + Send + 'static,
     ) -> Pipeline {
@@ -121,12 +134,13 @@ impl Pipeline {
         std::thread::spawn(move || read(input, &format, &chunks));
         let (events_to, events) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        tokio::spawn(send(producer, template, parsed, events_to, stop.clone()));
+        let to = Target { producer, template, limit };
+        tokio::spawn(send(to, parsed, events_to, stop.clone()));
         Pipeline { events, stop }
     }
 
     /// Counts until everything is settled. The first Ctrl-C or error stops the sending, a second Ctrl-C the waiting.
-    pub async fn run(mut self, verbose: bool) -> Ended {
+    pub async fn run(mut self, verbose: bool, mut reading: Reading) -> Ended {
         let mut ended = Ended { tally: Tally::default(), error: None, interrupted: false };
         let mut sink = Sink::new(std::io::stdout());
         let mut open = 0u64;
@@ -136,6 +150,7 @@ impl Pipeline {
                 let flushed = out::check(sink.flush());
                 self.note(&mut ended, flushed.err());
             }
+            reading.progress.at(reading.read.load(Ordering::Relaxed));
             tokio::select! {
                 event = self.events.recv() => match event {
                     None => break,
@@ -163,6 +178,7 @@ impl Pipeline {
                 }
             }
         }
+        reading.progress.finish();
         // Only a second Ctrl-C leaves some open: they may be in the log or not.
         for _ in 0..open {
             ended.tally.unknown();
@@ -240,10 +256,16 @@ fn read(input: impl Read, format: &LineFormat, chunks: &mpsc::Sender<anyhow::Res
     }
 }
 
-/// The sending task: ends with the lines, with a refusal, or when told to stop.
-async fn send(
+/// Where the records go.
+struct Target {
     producer: Producer,
     template: Template,
+    limit: Limit,
+}
+
+/// The sending task: ends with the lines, with a refusal, or when told to stop.
+async fn send(
+    mut to: Target,
     mut parsed: mpsc::Receiver<anyhow::Result<Parsed>>,
     events: mpsc::UnboundedSender<Event>,
     stop: CancellationToken,
@@ -263,7 +285,7 @@ async fn send(
             }
         };
         let mut waiting = Vec::with_capacity(parsed.lines.len());
-        let refused = send_chunk(&producer, &template, parsed, &mut waiting, &stop).await;
+        let refused = send_chunk(&mut to, parsed, &mut waiting, &stop).await;
         events.send(Event::Sent(waiting.len() as u64)).unwrap_or(());
         tokio::spawn(settle(waiting, events.clone()));
         if let Some((line, error)) = refused {
@@ -272,19 +294,22 @@ async fn send(
         }
     }
     // What lingers goes out now.
-    producer.flush().await;
+    to.producer.flush().await;
 }
 
 async fn send_chunk(
-    producer: &Producer,
-    template: &Template,
+    to: &mut Target,
     parsed: Parsed,
     waiting: &mut Vec<Waiting>,
     stop: &CancellationToken,
 ) -> Option<(u64, Error)> {
     for (line, number) in parsed.lines.into_iter().zip(parsed.first_line..) {
         let bytes = (line.value.len() + line.key.as_ref().map_or(0, Bytes::len)) as u64;
-        let sending = producer.send(&template.topic, template.partition, template.record(line));
+        let record = to.template.record(line);
+        let sending = async {
+            to.limit.check(&record).await?;
+            to.producer.send(&to.template.topic, to.template.partition, record).await
+        };
         let sent = tokio::select! {
             biased;
             sent = sending => sent,
@@ -292,7 +317,7 @@ async fn send_chunk(
         };
         match sent {
             Ok(delivery) => waiting.push(Waiting { line: number, bytes, delivery }),
-            Err(error) => return Some((number, error)),
+            Err(error) => return Some((number, to.limit.explain(error).await)),
         }
     }
     None

@@ -26,20 +26,40 @@ pub const LIST_HEADINGS: [&str; 5] = ["NAME", "ID", "PARTITIONS", "REPLICAS", "B
 /// `topic describe -o json`.
 pub fn describe_json(topic: &TopicDescription) -> Value {
     let config: BTreeMap<&String, &String> = topic.config.iter().collect();
-    let partition = |p: &PartitionDescription| {
-        json!({
-            "partition": p.partition,
-            "leader": p.leader,
-            "replicas": p.replicas,
-            "in_sync": p.in_sync,
-            "log_start": p.log_start,
-            "high_watermark": p.high_watermark,
-            "term": p.term,
-            "bytes": p.bytes,
-        })
-    };
-    let partitions: Vec<Value> = topic.partitions.iter().map(partition).collect();
+    let partitions: Vec<Value> = topic.partitions.iter().map(partition_json).collect();
     json!({"name": topic.name, "id": topic.id, "config": config, "partitions": partitions})
+}
+
+/// A partition as `topic describe` and `partition list` give it.
+pub fn partition_json(p: &PartitionDescription) -> Value {
+    json!({
+        "partition": p.partition,
+        "leader": p.leader,
+        "replicas": p.replicas,
+        "in_sync": p.in_sync,
+        "log_start": p.log_start,
+        "high_watermark": p.high_watermark,
+        "term": p.term,
+        "bytes": p.bytes,
+    })
+}
+
+/// Headings over [`partition_row`].
+pub const PARTITION_HEADINGS: [&str; 8] =
+    ["PARTITION", "LEADER", "REPLICAS", "IN_SYNC", "LOG_START", "HIGH_WATERMARK", "TERM", "BYTES"];
+
+/// A partition for people.
+pub fn partition_row(p: &PartitionDescription) -> Vec<String> {
+    vec![
+        p.partition.to_string(),
+        p.leader.clone().unwrap_or_else(|| "-".into()),
+        p.replicas.join(","),
+        p.in_sync.join(","),
+        p.log_start.to_string(),
+        p.high_watermark.to_string(),
+        p.term.to_string(),
+        units::show_bytes(p.bytes),
+    ]
 }
 
 /// `topic describe` for people.
@@ -49,21 +69,8 @@ pub fn describe_text(topic: &TopicDescription) -> String {
     for (key, value) in config {
         text.push_str(&format!("  {key} = {value}\n"));
     }
-    let row = |p: &PartitionDescription| {
-        vec![
-            p.partition.to_string(),
-            p.leader.clone().unwrap_or_else(|| "-".into()),
-            p.replicas.join(","),
-            p.in_sync.join(","),
-            p.log_start.to_string(),
-            p.high_watermark.to_string(),
-            p.term.to_string(),
-            units::show_bytes(p.bytes),
-        ]
-    };
-    let rows: Vec<Vec<String>> = topic.partitions.iter().map(row).collect();
-    let headings = ["PARTITION", "LEADER", "REPLICAS", "IN_SYNC", "LOG_START", "HIGH_WATERMARK", "TERM", "BYTES"];
-    text.push_str(&crate::cli::table::render(&headings, &rows));
+    let rows: Vec<Vec<String>> = topic.partitions.iter().map(partition_row).collect();
+    text.push_str(&crate::cli::table::render(&PARTITION_HEADINGS, &rows));
     text
 }
 

@@ -1,4 +1,4 @@
-//! One topic with all that is known of it: the catalogue's intent, and what the leaders report.
+//! Topics and partitions with all that is known of them: the catalogue's intent, and what the leaders report.
 
 use crate::context::NodeContext;
 use crate::service::view::ClusterView;
@@ -7,7 +7,8 @@ use dlog_core::ReplicaId;
 use dlog_core::error::ErrorDetail;
 use dlog_protocol::TopicRef;
 use dlog_protocol::v1::{
-    DescribeTopicResponse, NodeReportRequest, PartitionDescription, TopicDescription, TopicSelector,
+    DescribeTopicResponse, ListPartitionsResponse, NodeReportRequest, PartitionDescription, TopicDescription,
+    TopicSelector,
 };
 use dlog_replication::Catalogue;
 use dlog_replication::catalogue::{PartitionInfo, TopicInfo};
@@ -28,6 +29,26 @@ pub async fn describe(
     let request = NodeReportRequest { logs, ..NodeReportRequest::default() };
     let view = ClusterView::new(report::gather(context, &request).await, &catalogue);
     Ok(DescribeTopicResponse { topic: Some(description(&catalogue, topic, &view)) })
+}
+
+/// The partitions of one topic, or of all but dlog's own.
+///
+/// # Errors
+/// If the topic isn't known.
+pub async fn list_partitions(
+    context: &Arc<NodeContext>,
+    selector: Option<TopicSelector>,
+) -> Result<ListPartitionsResponse, ErrorDetail> {
+    if selector.is_some() {
+        let described = describe(context, selector).await?;
+        return Ok(ListPartitionsResponse { topics: described.topic.into_iter().collect() });
+    }
+    let reports = report::gather(context, &NodeReportRequest::default()).await;
+    let catalogue = context.catalogue();
+    let view = ClusterView::new(reports, &catalogue);
+    let mut topics: Vec<&TopicInfo> = catalogue.topics().filter(|info| !info.name.is_reserved()).collect();
+    topics.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(ListPartitionsResponse { topics: topics.into_iter().map(|t| description(&catalogue, t, &view)).collect() })
 }
 
 fn description(catalogue: &Catalogue, topic: &TopicInfo, view: &ClusterView) -> TopicDescription {
