@@ -1,7 +1,6 @@
 //! [`Client`]: the connections, what is known of the cluster, and the loops that try until a deadline.
 
 use crate::admin::Admin;
-use crate::backoff::Backoff;
 use crate::connection::{Connection, Connections};
 use crate::consumer::{Consumer, ConsumerOptions};
 use crate::deadline::Deadline;
@@ -9,6 +8,8 @@ use crate::error::Error;
 use crate::metadata::{NodeInfo, Topic, View};
 use crate::options::ClientOptions;
 use crate::producer::{Producer, ProducerOptions};
+pub(crate) use crate::retry::Retry;
+use crate::retry::Tries;
 use dlog_core::{ErrorCode, ErrorDetail, NodeId, Outcome, PartitionIndex, Stage, TopicId, TopicName};
 use dlog_protocol::{ClusterId, TopicRef, services, status, v1};
 use std::collections::BTreeMap;
@@ -38,15 +39,6 @@ struct Inner {
     /// One refresh of a topic at a time: hundreds of partitions fail over together.
     refreshing: tokio::sync::Mutex<()>,
     turn: AtomicUsize,
-}
-
-/// Whether a failed call may be made again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retry {
-    /// It changes nothing, or nothing more the second time.
-    Always,
-    /// Only if it was definitely not applied.
-    IfRejected,
 }
 
 impl Client {
@@ -165,39 +157,25 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut backoff = Backoff::new();
-        let mut outcome = Outcome::Rejected;
+        let mut tries = Tries::new(retry);
         loop {
             let addresses = self.addresses();
+            tries.set_elsewhere(addresses.len() > 1);
             let mut last = None;
             for address in &addresses {
                 // A call that may be made once only gets all the time there is.
                 let bound = if retry == Retry::Always { ATTEMPT } else { LONGEST_CALL };
                 let within = deadline.remaining(bound);
-                let error = match self.call(address, within, |connection| call(connection, within)).await {
+                match self.call(address, within, |connection| call(connection, within)).await {
                     Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                };
-                let other_may_answer = error.code() == ErrorCode::WrongCluster && addresses.len() > 1;
-                if !error.is_retryable() && !other_may_answer {
-                    return Err(error);
+                    Err(error) => last = Some(tries.judge(error)?),
                 }
-                if error.outcome() == Outcome::Unknown {
-                    if retry == Retry::IfRejected {
-                        return Err(error);
-                    }
-                    outcome = Outcome::Unknown;
-                }
-                last = Some(error);
                 if deadline.has_passed() {
                     break;
                 }
             }
-            if deadline.has_passed() {
-                return Err(Error::timeout(outcome, what, last));
-            }
-            let asked = last.as_ref().and_then(|error| error.detail().retry_after_ms);
-            deadline.sleep(backoff.step(asked)).await;
+            let none = || Error::rejected(ErrorCode::Unavailable, "no node's address is known");
+            tries.pause(last.unwrap_or_else(none), false, what, deadline).await?;
         }
     }
 
@@ -239,7 +217,10 @@ impl Client {
         since: Instant,
         deadline: Deadline,
     ) -> Result<Arc<Topic>, Error> {
-        let _alone = self.inner.refreshing.lock().await;
+        // Whoever asks now may wait longer than this caller does.
+        let Some(_alone) = deadline.bound(self.inner.refreshing.lock()).await else {
+            return Err(Error::timeout(Outcome::Rejected, "finding the topic", None));
+        };
         let known = |view: &View| view.topics.get(name).filter(|topic| topic.asked_at >= since).cloned();
         if let Some(topic) = known(&self.view()) {
             return Ok(topic);
@@ -289,7 +270,8 @@ impl Client {
         let Some(leader) = error.leader() else { return false };
         let mut view = self.view();
         if let (None, Some(address)) = (view.nodes.get(&leader), &error.detail().leader_address) {
-            let info = NodeInfo { id: leader, name: format!("node {leader}"), address: address.clone() };
+            let (name, rack) = (format!("node {leader}"), String::new());
+            let info = NodeInfo { id: leader, name, address: address.clone(), rack };
             view.nodes.insert(leader, info);
         }
         if !view.nodes.contains_key(&leader) {

@@ -10,8 +10,9 @@ use crate::admin::topic_name;
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::metadata::{NodeInfo, Topic};
 use dlog_core::limits::{CONSUME_ANSWER_BYTES_MAX, PARTITIONS_PER_TOPIC_MAX};
-use dlog_core::{ErrorCode, Offset, PartitionIndex, Record, TimestampMs};
+use dlog_core::{ErrorCode, NodeId, Offset, PartitionIndex, Record, TimestampMs};
 use range::Range;
 use reader::{Chunk, Reader};
 use std::collections::VecDeque;
@@ -63,6 +64,18 @@ pub enum OnGap {
     Latest,
 }
 
+/// Which promise a read has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReadLevel {
+    /// Only committed records, and never back in time; a replica may not know the newest ones yet.
+    #[default]
+    Committed,
+    /// Everything that was acked before the read began is read, from whichever replica: the cluster is asked where each log
+    /// ends, and nothing less will do. A read that ends by itself ends there. With [`ConsumerOptions::follow`] a replica that
+    /// is asked to go on first confirms that it has all that was acked by then.
+    Linearizable,
+}
+
 /// What to read, and how.
 #[derive(Clone, Debug)]
 pub struct ConsumerOptions {
@@ -76,9 +89,17 @@ pub struct ConsumerOptions {
     pub to: Option<End>,
     /// Go on with new records, without end. Default: no.
     pub follow: bool,
-    /// Read from the node of this name and no other. Default: the leader, or whichever replica answers.
+    /// Read from the node of this name and no other. Default: the leader, or whichever replica answers. If no leader
+    /// answers within a third of the timeout, a committed read goes by what that node itself knows, with a warning.
     pub node: Option<String>,
-    /// See [`OnGap`].
+    /// Read from a replica in this rack where there is one that answers, else from any. Default: none. Not together with
+    /// `node`.
+    pub prefer_rack: Option<String>,
+    /// How long a partition is read elsewhere before its replicas in the preferred rack are tried again. Default 30 s.
+    pub rack_recheck: Duration,
+    /// See [`ReadLevel`]. Default: committed.
+    pub read: ReadLevel,
+    /// See [`OnGap`]. A jump is told as a warning. Default: fail.
     pub on_gap: OnGap,
     /// Bytes of batches in one answer. Default 1 MiB, which is also the most.
     pub max_bytes: usize,
@@ -97,6 +118,9 @@ impl ConsumerOptions {
             to: None,
             follow: false,
             node: None,
+            prefer_rack: None,
+            rack_recheck: Duration::from_secs(30),
+            read: ReadLevel::Committed,
             on_gap: OnGap::Fail,
             max_bytes: CONSUME_ANSWER_BYTES_MAX,
             timeout: Duration::from_secs(10),
@@ -116,7 +140,8 @@ pub struct ConsumedRecord {
 }
 
 /// A stream of records: in order within each partition, every offset once. It ends after the last record, or after the
-/// first error. Dropping it stops the reading at once.
+/// first error. What is read ahead is bounded: some answers (see [`ConsumerOptions::max_bytes`], decompressed), and one for
+/// each partition that waits for its turn; a caller that stops calling stops the reading. Dropping it ends the reading.
 #[derive(Debug)]
 pub struct Consumer {
     chunks: mpsc::Receiver<Result<Chunk, Error>>,
@@ -129,8 +154,9 @@ pub struct Consumer {
 impl Consumer {
     pub(crate) async fn open(client: Client, options: ConsumerOptions) -> Result<Consumer, Error> {
         let name = topic_name(&options.topic)?;
+        options.check()?;
         let deadline = Deadline::after(options.timeout);
-        let topic = client.topic(&name, false, deadline).await?;
+        let topic = client.topic(&name, false, deadline).await.map_err(Error::of_read)?;
         let mut partitions = options.partitions.clone();
         if partitions.is_empty() {
             partitions = (0..topic.partitions.len() as u32).collect();
@@ -143,10 +169,11 @@ impl Consumer {
             topic.route(*partition)?;
         }
         let node = match &options.node {
-            Some(name) => Some(client.node(name, deadline).await?),
+            Some(name) => Some(chosen(&client, name, &topic, &partitions, deadline).await?),
             None => None,
         };
         let mut warnings = Vec::new();
+        warnings.extend(options.prefer_rack.as_ref().and_then(|rack| empty_rack(&client, rack, &topic, &partitions)));
         let ranges =
             range::find(&client, &topic, &partitions, node.as_ref(), &options, deadline, &mut warnings).await?;
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
@@ -162,12 +189,21 @@ impl Consumer {
         Ok(Consumer { chunks, current: VecDeque::new(), warnings, failed: false, _readers: readers })
     }
 
-    /// What the caller's user should know though it is no error; each is told once.
+    /// What the caller's user should know though it is no error, such as a jump over a gap; each is told once. Look before
+    /// the first record, and after any.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// The next record; `None` after the last. Safe to cancel.
+    /// The next record; `None` after the last, and after an error.
+    ///
+    /// Safe to cancel: a record is taken only in the moment in which it is returned, so a future that is dropped before that
+    /// loses none.
+    ///
+    /// # Errors
+    /// `offset_out_of_range` where [`OnGap::Fail`] meets a gap; `corrupt_data` if no replica has it whole;
+    /// `unknown_topic` if the topic was deleted; `timeout` if nothing was read within the timeout. Always with outcome
+    /// rejected: a read changes nothing.
     pub async fn next(&mut self) -> Option<Result<ConsumedRecord, Error>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
@@ -185,7 +221,10 @@ impl Stream for Consumer {
                 return Poll::Ready(None);
             }
             match ready!(self.chunks.poll_recv(context)) {
-                Some(Ok(chunk)) => self.current = chunk.records,
+                Some(Ok(chunk)) => {
+                    self.warnings.extend(chunk.warning);
+                    self.current = chunk.records;
+                }
                 Some(Err(error)) => {
                     self.failed = true;
                     return Poll::Ready(Some(Err(error)));
@@ -194,6 +233,60 @@ impl Stream for Consumer {
             }
         }
     }
+}
+
+impl ConsumerOptions {
+    fn check(&self) -> Result<(), Error> {
+        let refuse = |message: &str| Err(Error::rejected(ErrorCode::InvalidArgument, message));
+        if self.node.is_some() && self.prefer_rack.is_some() {
+            return refuse("a node and a preferred rack contradict each other; give one");
+        }
+        if self.timeout.is_zero() {
+            return refuse("the timeout is 0; give the wait for one answer");
+        }
+        Ok(())
+    }
+}
+
+/// The node of this name, if it has a replica of each of these partitions.
+async fn chosen(
+    client: &Client,
+    name: &str,
+    topic: &Topic,
+    partitions: &[PartitionIndex],
+    deadline: Deadline,
+) -> Result<NodeInfo, Error> {
+    let node = client.node(name, deadline).await.map_err(Error::of_read)?;
+    for partition in partitions {
+        let replicas = &topic.route(*partition)?.replicas;
+        if !replicas.contains(&node.id) {
+            let names: Vec<String> =
+                replicas.iter().filter_map(|id| client.node_by_id(*id)).map(|node| node.name).collect();
+            let place = format!("{}/{partition}", topic.name);
+            let message = format!("node {name} has no replica of {place}; there is one on {}", names.join(", "));
+            return Err(Error::rejected(ErrorCode::InvalidArgument, message));
+        }
+    }
+    Ok(node)
+}
+
+/// What to tell if some partitions have no replica in the preferred rack.
+fn empty_rack(client: &Client, rack: &str, topic: &Topic, partitions: &[PartitionIndex]) -> Option<String> {
+    let stands_there = |id: &NodeId| client.node_by_id(*id).is_some_and(|node| node.rack == rack);
+    let without = |partition: &&PartitionIndex| {
+        topic.route(**partition).is_ok_and(|route| !route.replicas.iter().any(stands_there))
+    };
+    let empty: Vec<String> = partitions.iter().filter(without).map(PartitionIndex::to_string).collect();
+    if empty.is_empty() {
+        return None;
+    }
+    let (name, which) = (&topic.name, empty.join(", "));
+    Some(format!("no replica of partition {which} of {name} stands in rack {rack}: other replicas are read"))
+}
+
+/// What is told of a jump.
+fn jumped(topic: &str, partition: PartitionIndex, from: Offset, to: Offset) -> String {
+    format!("offset {from} of {topic}/{partition} can't be read: reading goes on at {to}")
 }
 
 /// The error for an offset that can't be read.

@@ -1,5 +1,6 @@
 //! [`Deadline`]: the one bound on a request, its retries included.
 
+use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -28,6 +29,14 @@ impl Deadline {
     /// What is left, at most `bound`.
     pub(crate) fn remaining(self, bound: Duration) -> Duration {
         self.0.map_or(bound, |at| at.saturating_duration_since(Instant::now()).min(bound))
+    }
+
+    /// What the future gives, unless the deadline passes first.
+    pub(crate) async fn bound<F: Future>(self, future: F) -> Option<F::Output> {
+        match self.0 {
+            Some(at) => tokio::time::timeout_at(at, future).await.ok(),
+            None => Some(future.await),
+        }
     }
 
     /// Sleeps, but not beyond the deadline.

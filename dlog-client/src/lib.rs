@@ -18,10 +18,11 @@ mod offsets;
 mod options;
 pub mod partitioner;
 mod producer;
+mod retry;
 
 pub use admin::{Admin, NewTopic};
 pub use client::Client;
-pub use consumer::{ConsumedRecord, Consumer, ConsumerOptions, End, OnGap, Start};
+pub use consumer::{ConsumedRecord, Consumer, ConsumerOptions, End, OnGap, ReadLevel, Start};
 pub use dlog_core::{Codec, ErrorCode, Header, Offset, Outcome, Record, Stage, TimestampMs};
 pub use dlog_protocol::{Acks, ClusterId, v1};
 pub use error::Error;

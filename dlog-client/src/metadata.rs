@@ -14,6 +14,8 @@ pub(crate) struct NodeInfo {
     pub(crate) id: NodeId,
     pub(crate) name: String,
     pub(crate) address: String,
+    /// Empty: none.
+    pub(crate) rack: String,
 }
 
 /// A topic.
@@ -92,7 +94,8 @@ impl View {
         self.cluster_id = Some(cluster_id);
         for node in &answer.nodes {
             let id = NodeId(node.id);
-            let info = NodeInfo { id, name: node.name.clone(), address: node.client_address.clone() };
+            let (name, rack) = (node.name.clone(), node.rack.clone());
+            let info = NodeInfo { id, name, address: node.client_address.clone(), rack };
             self.nodes.insert(id, info);
         }
         for topic in &answer.topics {

@@ -1,18 +1,24 @@
 //! Where partitions begin and end: asked of each partition's leader, or of one chosen replica.
 
-use crate::backoff::Backoff;
-use crate::client::Client;
+use crate::client::{Client, Retry};
+use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::metadata::{NodeInfo, Topic};
-use dlog_core::{ErrorCode, ErrorDetail, Outcome, PartitionIndex, TimestampMs};
+use crate::retry::{Next, Tries};
+use dlog_core::{ErrorCode, ErrorDetail, PartitionIndex, Stage, TimestampMs, TopicId};
 use dlog_protocol::{TopicRef, services, status, v1};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// The longest wait for one leader's answer before asking again who leads.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// The longest wait for a replica that must first ask its leader and catch up; there is no other to go to.
+const ATTEMPT_CONFIRMED: Duration = Duration::from_secs(6);
+/// What the caller reads of a timeout here.
+const WHAT: &str = "reading the offsets";
 
 /// What else to tell of each partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,8 +29,32 @@ pub struct OffsetsQuery {
     pub last_records: Option<u64>,
 }
 
+/// Whose marks are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marks {
+    /// The leader's, after a read index: everything acked before the question lies below them.
+    Leaders,
+    /// What a replica knows itself.
+    Local,
+    /// A replica's, once it has asked its leader and has everything: the same promise as the leader's.
+    Confirmed,
+}
+
+/// One question to one node.
+struct Question {
+    topic: TopicId,
+    partitions: Vec<PartitionIndex>,
+    marks: Marks,
+    query: OffsetsQuery,
+    within: Duration,
+}
+
+/// What one node answered, and what it was asked for.
+type Answered = (Vec<PartitionIndex>, Result<Vec<v1::PartitionOffsets>, Error>);
+
 impl Client {
-    /// The offsets of these partitions as their leaders tell them after a read index, in order of partition.
+    /// The offsets of these partitions as their leaders tell them after a read index, in order of partition. All leaders are
+    /// asked side by side, so that one that is dead costs the others nothing.
     ///
     /// # Errors
     /// The first that can't be retried, or `timeout`: then at least one partition has no answer.
@@ -38,32 +68,28 @@ impl Client {
         let mut missing: BTreeSet<PartitionIndex> = partitions.iter().copied().collect();
         let mut found = BTreeMap::new();
         let mut stale_since = None;
-        let mut backoff = Backoff::new();
+        let mut tries = Tries::new(Retry::Always);
         loop {
-            let mut last = None;
-            let (by_leader, no_leader) = self.by_leader(topic, &missing, stale_since, deadline).await?;
-            last = no_leader.or(last);
-            for (node, group) in by_leader {
-                match self.offsets_at(&node, topic, &group, false, query, deadline.remaining(ATTEMPT)).await {
-                    Ok(answers) => {
-                        let failed = answers.into_iter().filter_map(|answer| {
-                            let partition = PartitionIndex(answer.partition);
-                            match answer.error.clone() {
-                                None => {
-                                    missing.remove(&partition);
-                                    found.insert(partition, answer);
-                                    None
-                                }
-                                Some(error) => Some((partition, Error::new(status::from_message(error)))),
-                            }
-                        });
-                        for (partition, error) in failed.collect::<Vec<_>>() {
-                            last = Some(self.note(topic, partition, error)?);
+            let (by_leader, mut last) = self.by_leader(topic, &missing, stale_since, deadline).await?;
+            let mut asked = JoinSet::new();
+            for (node, partitions) in by_leader {
+                let within = deadline.remaining(ATTEMPT);
+                let question = Question { topic: topic.id, partitions, marks: Marks::Leaders, query, within };
+                asked.spawn(self.clone().asked(node, question));
+            }
+            let mut hinted = false;
+            while let Some(answered) = asked.join_next().await {
+                // Only a runtime that ends takes a task away; then nobody waits for this either.
+                let Ok((group, answers)) = answered else { continue };
+                for (partition, result) in by_partition(group, answers) {
+                    match result {
+                        Ok(offsets) => {
+                            missing.remove(&partition);
+                            found.insert(partition, offsets);
                         }
-                    }
-                    Err(error) => {
-                        for partition in group {
-                            last = Some(self.note(topic, partition, error.clone())?);
+                        Err(error) => {
+                            hinted |= self.take_hint(&topic.name, partition, &error);
+                            last = Some(tries.judge(error).map_err(Error::of_read)?);
                         }
                     }
                 }
@@ -71,41 +97,42 @@ impl Client {
             if missing.is_empty() {
                 return Ok(found.into_values().collect());
             }
-            if deadline.has_passed() {
-                return Err(Error::timeout(Outcome::Rejected, "reading the offsets", last));
-            }
-            let hinted = last.as_ref().is_some_and(|error| error.leader().is_some());
-            stale_since = if hinted { None } else { Some(Instant::now()) };
-            deadline.sleep(backoff.step(None)).await;
+            let silent = || Error::rejected(ErrorCode::Unavailable, "no leader answered");
+            let failed_at = Instant::now();
+            let next = tries.pause(last.unwrap_or_else(silent), hinted, WHAT, deadline).await;
+            stale_since = (next.map_err(Error::of_read)? == Next::Ask).then_some(failed_at);
         }
     }
 
-    /// What one replica knows itself of these partitions.
-    pub(crate) async fn local_offsets(
+    /// What one replica says of these partitions, [`Marks::Local`] or [`Marks::Confirmed`].
+    ///
+    /// # Errors
+    /// The first that can't be retried, or `timeout`.
+    pub(crate) async fn replica_offsets(
         &self,
         node: &NodeInfo,
+        marks: Marks,
         topic: &Topic,
         partitions: &[PartitionIndex],
         query: OffsetsQuery,
         deadline: Deadline,
     ) -> Result<Vec<v1::PartitionOffsets>, Error> {
-        let mut backoff = Backoff::new();
+        let mut tries = Tries::new(Retry::Always);
+        let bound = if marks == Marks::Confirmed { ATTEMPT_CONFIRMED } else { ATTEMPT };
         loop {
-            let answers = self.offsets_at(node, topic, partitions, true, query, deadline.remaining(ATTEMPT)).await;
-            let error = match answers {
-                Ok(answers) => match answers.iter().find_map(|answer| answer.error.clone()) {
-                    None => return Ok(answers),
-                    Some(error) => Error::new(status::from_message(error)),
-                },
-                Err(error) => error,
-            };
-            if !error.is_retryable() {
-                return Err(error.of_read());
+            let (partitions, within) = (partitions.to_vec(), deadline.remaining(bound));
+            let question = Question { topic: topic.id, partitions, marks, query, within };
+            let (group, answers) = self.clone().asked(node.clone(), question).await;
+            let mut found = Vec::with_capacity(group.len());
+            let mut last = None;
+            for (_, result) in by_partition(group, answers) {
+                match result {
+                    Ok(offsets) => found.push(offsets),
+                    Err(error) => last = Some(tries.judge(error).map_err(Error::of_read)?),
+                }
             }
-            if deadline.has_passed() {
-                return Err(Error::timeout(Outcome::Rejected, "reading the offsets", Some(error)));
-            }
-            deadline.sleep(backoff.step(None)).await;
+            let Some(error) = last else { return Ok(found) };
+            tries.pause(error, false, WHAT, deadline).await.map_err(Error::of_read)?;
         }
     }
 
@@ -123,46 +150,58 @@ impl Client {
             match self.leader(&topic.name, topic.id, partition, stale_since, deadline).await {
                 Ok(node) => groups.entry(node.id).or_insert_with(|| (node, Vec::new())).1.push(partition),
                 Err(error) if error.code() == ErrorCode::NoLeader => no_leader = Some(error),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.of_read()),
             }
         }
         Ok((groups.into_values().collect(), no_leader))
     }
 
-    /// Takes an error of one partition: follows its hint, and passes it back if another try may succeed.
-    fn note(&self, topic: &Topic, partition: PartitionIndex, error: Error) -> Result<Error, Error> {
-        self.take_hint(&topic.name, partition, &error);
-        if error.is_retryable() { Ok(error) } else { Err(error.of_read()) }
+    async fn asked(self, node: NodeInfo, question: Question) -> Answered {
+        let answers = self.ask_offsets(&node, &question).await;
+        (question.partitions, answers)
     }
 
-    async fn offsets_at(
-        &self,
-        node: &NodeInfo,
-        topic: &Topic,
-        partitions: &[PartitionIndex],
-        local: bool,
-        query: OffsetsQuery,
-        within: Duration,
-    ) -> Result<Vec<v1::PartitionOffsets>, Error> {
+    async fn ask_offsets(&self, node: &NodeInfo, question: &Question) -> Result<Vec<v1::PartitionOffsets>, Error> {
+        let Question { topic, partitions, marks, query, within } = question;
         let request = v1::ListOffsetsRequest {
-            topic: Some((&TopicRef::Id(topic.id)).into()),
+            topic: Some((&TopicRef::Id(*topic)).into()),
             partitions: partitions.iter().map(|partition| partition.0).collect(),
-            local,
+            local: *marks != Marks::Leaders,
             at_timestamp_ms: query.at.map(|at| at.0),
             last_records: query.last_records,
-            linearizable: false,
+            linearizable: *marks == Marks::Confirmed,
         };
-        let request = self.timed_request(request, within);
-        let call = |connection: crate::connection::Connection| async move {
+        let request = self.timed_request(request, *within);
+        let call = |connection: Connection| async move {
             services::log_client(connection.channel).list_offsets(request).await
         };
-        let answers = self.call(&node.address, within, call).await?.partitions;
+        let answers = self.call(&node.address, *within, call).await?.partitions;
         let complete = answers.len() == partitions.len()
             && answers.iter().all(|answer| partitions.contains(&PartitionIndex(answer.partition)));
         if !complete {
             let message = format!("node {} answered for other partitions than were asked for", node.name);
-            return Err(Error::new(ErrorDetail::rejected(ErrorCode::Internal, dlog_core::Stage::Service, message)));
+            return Err(Error::new(ErrorDetail::rejected(ErrorCode::Internal, Stage::Service, message)));
         }
         Ok(answers)
+    }
+}
+
+/// The result for each partition of a question: its own, or that of the whole call.
+fn by_partition(
+    group: Vec<PartitionIndex>,
+    answers: Result<Vec<v1::PartitionOffsets>, Error>,
+) -> Vec<(PartitionIndex, Result<v1::PartitionOffsets, Error>)> {
+    match answers {
+        Err(error) => group.into_iter().map(|partition| (partition, Err(error.clone()))).collect(),
+        Ok(answers) => {
+            let of_one = |mut answer: v1::PartitionOffsets| {
+                let partition = PartitionIndex(answer.partition);
+                match answer.error.take() {
+                    None => (partition, Ok(answer)),
+                    Some(error) => (partition, Err(Error::new(status::from_message(error)))),
+                }
+            };
+            answers.into_iter().map(of_one).collect()
+        }
     }
 }

@@ -30,7 +30,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// What a queued record costs beside its bytes: its entry here, its place in a batch. Bounds how many empty ones may queue.
@@ -52,7 +52,9 @@ pub struct ProducerOptions {
     /// Whether a retry can't append twice. Default: yes. Without it a batch whose fate is unknown is not sent again, and only
     /// one is in flight for each partition.
     pub idempotent: bool,
-    /// Bytes of records given but not yet acked; `send` waits for room. Default 32 MiB.
+    /// Bytes of records given but not yet acked, 128 for each record's own cost included; `send` waits for room. A record
+    /// that is larger than the bound takes all of it. Default 32 MiB; at least [`batch_bytes`](Self::batch_bytes), at most
+    /// 4 GiB.
     pub in_flight_bytes: usize,
     /// From `send` to the ack, retries included. Default 10 s, at most 10 minutes.
     pub timeout: Duration,
@@ -95,8 +97,15 @@ impl ProducerOptions {
     }
 }
 
-/// Sends records. Cheap to clone; clones share everything. Dropping it loses nothing: what was given is still sent, within
-/// its deadline, as long as the runtime lives.
+/// Sends records. Cheap to clone; clones share everything.
+///
+/// *Back-pressure*: the bytes of records that were given and are not yet acked are bounded by
+/// [`ProducerOptions::in_flight_bytes`], all partitions together. Where there is no room [`Producer::send`] waits, first come
+/// first served; nothing is dropped and nothing is buffered beyond it.
+///
+/// *Ending*: [`Producer::flush`] waits for what was given so far, [`Producer::close`] also refuses what comes later. Dropping
+/// the last clone loses nothing either: what was given is still sent, within its deadline, as long as the runtime lives; but
+/// a runtime that ends takes with it what isn't acked, so flush before the end of `main`.
 #[derive(Clone, Debug)]
 pub struct Producer {
     inner: Arc<Inner>,
@@ -128,7 +137,16 @@ pub struct Delivered {
     pub offset: Offset,
 }
 
-/// The future of one record: resolves when it is acked, or with what became of it. Dropping it doesn't take the record back.
+/// The future of one record: resolves when it is acked, or with what became of it.
+///
+/// Dropping it doesn't take the record back: it is sent and counted against the bytes in flight as before, only nobody is
+/// told. It may be polled from any task, and waited for in any order.
+///
+/// # Errors
+/// With outcome unknown the record may be in the log (at most once, if the producer is idempotent): `timeout` when the answer
+/// didn't come in time, `shutting_down` when the runtime ended. With outcome rejected it is not and never will be: `timeout`
+/// if it was never sent, `batch_too_large`, `unknown_topic` if the topic was deleted, `disk_full`, and what else a leader
+/// refuses.
 #[derive(Debug)]
 #[must_use = "only this tells whether the record was acked"]
 pub struct Delivery {
@@ -165,11 +183,12 @@ impl Producer {
     /// [`Delivery`] then tells its fate. A record whose time stamp is [`TimestampMs::NONE`] gets the present time. Records
     /// given one after the other to the same partition keep that order.
     ///
-    /// Safe to cancel: if the future is dropped before it returns, the record isn't sent.
+    /// Safe to cancel: if the future is dropped before it returns, the record isn't sent, and the room that it waited for is
+    /// free for others. Once it has returned, the record is on its way.
     ///
     /// # Errors
-    /// Always with outcome rejected: `unknown_topic`, `unknown_partition`, `batch_too_large`, or `timeout` if there was no room
-    /// or no metadata in time.
+    /// Always with outcome rejected: `unknown_topic`, `unknown_partition`, `invalid_topic_name`, `batch_too_large`, `timeout`
+    /// if there was no room or no metadata in time, or `shutting_down` after [`Producer::close`].
     pub async fn send(&self, topic: &str, partition: Option<u32>, mut record: Record) -> Result<Delivery, Error> {
         let name = topic_name(topic)?;
         record.check().map_err(|error| Error::rejected(ErrorCode::BatchTooLarge, error.to_string()))?;
@@ -182,12 +201,8 @@ impl Producer {
         let topic =
             self.inner.shared.client.topic(&name, options.create_missing, deadline).await.map_err(Error::of_read)?;
         let cost = cost(&record);
-        let permits = u32::try_from(cost.min(options.in_flight_bytes)).expect("checked with the options");
-        let room = tokio::time::timeout_at(at, self.inner.room.clone().acquire_many_owned(permits)).await;
-        let Ok(Ok(room)) = room else {
-            let full = ErrorDetail::rejected(ErrorCode::Overloaded, Stage::Client, "earlier records are not acked yet");
-            return Err(Error::timeout(Outcome::Rejected, "sending the record", Some(full.into())));
-        };
+        let room = self.room(cost.min(options.in_flight_bytes), deadline).await?;
+        // From here to the end nothing waits, so a record that took room is given to its lane.
         let partition = self.choose(&topic, partition, &record, cost)?;
         let (reply, answer) = oneshot::channel();
         let pending = Pending { record, cost, deadline: at, reply, room };
@@ -195,7 +210,8 @@ impl Producer {
         Ok(Delivery { answer })
     }
 
-    /// Returns when every record given before is acked or has failed. Nothing lingers meanwhile.
+    /// Returns when every record given before is acked or has failed; their [`Delivery`]s say which. Nothing lingers
+    /// meanwhile. Safe to cancel: what was given goes on. No longer than the latest deadline of these records.
     pub async fn flush(&self) {
         let settled: Vec<_> = {
             let lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,6 +224,35 @@ impl Producer {
         for lane in settled {
             // An error means that the lane has ended: nothing of it is left to wait for.
             lane.await.unwrap_or(());
+        }
+    }
+
+    /// Refuses every later [`Producer::send`] (of all clones, also of those that wait for room), then flushes. Safe to cancel:
+    /// it stays closed.
+    pub async fn close(&self) {
+        self.inner.room.close();
+        self.flush().await;
+    }
+
+    /// Bytes of the records that were given and aren't settled, counted as for [`ProducerOptions::in_flight_bytes`].
+    pub fn bytes_in_flight(&self) -> usize {
+        self.inner.shared.options.in_flight_bytes - self.inner.room.available_permits()
+    }
+
+    /// Waits for room among the bytes in flight.
+    async fn room(&self, bytes: usize, deadline: Deadline) -> Result<OwnedSemaphorePermit, Error> {
+        let permits = u32::try_from(bytes).expect("checked with the options");
+        match deadline.bound(self.inner.room.clone().acquire_many_owned(permits)).await {
+            Some(Ok(room)) => Ok(room),
+            Some(Err(_)) => {
+                let closed = "this producer was closed; make another one";
+                Err(Error::rejected(ErrorCode::ShuttingDown, closed))
+            }
+            None => {
+                let full = "earlier records are not acked yet, and their bytes fill the producer's bound";
+                let full = Error::rejected(ErrorCode::Overloaded, full);
+                Err(Error::timeout(Outcome::Rejected, "sending the record", Some(full)))
+            }
         }
     }
 
@@ -238,11 +283,12 @@ impl Producer {
 
     fn to_lane(&self, topic: &Topic, partition: PartitionIndex, command: Command) {
         let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = || Lane::start(self.inner.shared.clone(), topic, partition);
-        let lane = lanes.entry((topic.id, partition)).or_insert_with(start);
+        let start = |own_id| Lane::start(self.inner.shared.clone(), topic, partition, own_id);
+        let lane = lanes.entry((topic.id, partition)).or_insert_with(|| start(false));
         if let Err(mpsc::error::SendError(command)) = lane.send(command) {
-            // The lane's task has ended (its runtime is going down, or it panicked): begin anew.
-            *lane = start();
+            // The lane's task has ended (its runtime is going down, or it panicked): begin anew. Its sequence is lost with
+            // it, and one that began again at 0 would be taken for a retry.
+            *lane = start(true);
             // If that one has ended too, the record's future says so.
             lane.send(command).unwrap_or(());
         }

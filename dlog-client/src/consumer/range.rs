@@ -1,11 +1,11 @@
 //! Where each partition's reading begins and ends, decided once at the start.
 
-use super::{ConsumerOptions, End, OnGap, Start, out_of_range};
+use super::{ConsumerOptions, End, OnGap, ReadLevel, Start, jumped, out_of_range};
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::metadata::{NodeInfo, Topic};
-use crate::offsets::OffsetsQuery;
+use crate::offsets::{Marks, OffsetsQuery};
 use dlog_core::{Offset, PartitionIndex, TimestampMs};
 use dlog_protocol::v1::PartitionOffsets;
 
@@ -30,7 +30,7 @@ pub(crate) async fn find(
     deadline: Deadline,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Range>, Error> {
-    let mut ask = Asking { client, topic, partitions, node, deadline, local: false, warnings };
+    let mut ask = Asking { client, topic, partitions, node, options, deadline, local: false, warnings };
     let query = match options.from {
         Start::Time(at) => OffsetsQuery { at: Some(at), last_records: None },
         Start::Last(count) => OffsetsQuery { at: None, last_records: Some(count) },
@@ -42,7 +42,7 @@ pub(crate) async fn find(
         Some(End::Offset(_)) | None => None,
     };
     let pairs = marks.iter().enumerate().map(|(at, marks)| (marks, ends.as_ref().map(|ends| &ends[at])));
-    pairs.map(|(marks, end)| range(topic, marks, end, options)).collect()
+    pairs.map(|(marks, end)| range(topic, marks, end, options, warnings)).collect()
 }
 
 fn range(
@@ -50,6 +50,7 @@ fn range(
     marks: &PartitionOffsets,
     end: Option<&PartitionOffsets>,
     options: &ConsumerOptions,
+    warnings: &mut Vec<String>,
 ) -> Result<Range, Error> {
     let (log_start, high_watermark) = (Offset(marks.log_start), Offset(marks.high_watermark));
     let next = match options.from {
@@ -58,14 +59,18 @@ fn range(
         Start::Last(_) => marks.last_records_offset.map_or(log_start, Offset),
         Start::Time(_) => marks.at_offset.map_or(high_watermark, Offset),
         Start::Offset(offset) if (log_start..=high_watermark).contains(&offset) => offset,
-        Start::Offset(offset) => match options.on_gap {
-            OnGap::Earliest => log_start,
-            OnGap::Latest => high_watermark,
-            OnGap::Fail => {
-                let partition = PartitionIndex(marks.partition);
-                return Err(out_of_range(topic.name.as_str(), partition, offset, log_start, high_watermark));
-            }
-        },
+        Start::Offset(offset) => {
+            let partition = PartitionIndex(marks.partition);
+            let next = match options.on_gap {
+                OnGap::Earliest => log_start,
+                OnGap::Latest => high_watermark,
+                OnGap::Fail => {
+                    return Err(out_of_range(topic.name.as_str(), partition, offset, log_start, high_watermark));
+                }
+            };
+            warnings.push(jumped(topic.name.as_str(), partition, offset, next));
+            next
+        }
     };
     let asked = match options.to {
         Some(End::Offset(offset)) => Some(offset),
@@ -80,12 +85,14 @@ fn range(
     Ok(Range { next, until, until_time })
 }
 
-/// Asks for the marks: the leaders, or, with a chosen node and no leader, that node.
+/// Asks for the marks: the leaders, or, with a chosen node and no leader, that node. A linearizable read of a chosen node
+/// asks that node alone, which asks its leader.
 struct Asking<'a> {
     client: &'a Client,
     topic: &'a Topic,
     partitions: &'a [PartitionIndex],
     node: Option<&'a NodeInfo>,
+    options: &'a ConsumerOptions,
     deadline: Deadline,
     /// No leader was found: the chosen node's own marks count from here on.
     local: bool,
@@ -94,24 +101,37 @@ struct Asking<'a> {
 
 impl Asking<'_> {
     async fn offsets(&mut self, query: OffsetsQuery) -> Result<Vec<PartitionOffsets>, Error> {
+        let Some(node) = self.node else {
+            return self.client.leader_offsets(self.topic, self.partitions, query, self.deadline).await;
+        };
+        if self.options.read == ReadLevel::Linearizable {
+            return self.of_node(node, Marks::Confirmed, query).await;
+        }
         if !self.local {
             // With a node to fall back on, a third of the time is for finding leaders.
-            let all = self.deadline.remaining(crate::client::LONGEST_CALL);
-            let within = if self.node.is_some() { all / 3 } else { all };
+            let within = self.deadline.remaining(self.options.timeout) / 3;
             let asked = self.client.leader_offsets(self.topic, self.partitions, query, Deadline::after(within)).await;
-            match (asked, self.node) {
-                (Err(error), Some(node)) if error.is_retryable() => {
-                    let (topic, name) = (&self.topic.name, &node.name);
+            match asked {
+                Err(error) if error.is_retryable() => {
                     self.warnings.push(format!(
-                        "no leader of {topic} answers: reading ends at what {name} itself knows to be committed ({error})"
+                        "no leader of {} answers: what {} itself knows to be committed counts ({error})",
+                        self.topic.name, node.name
                     ));
                     self.local = true;
                 }
-                (asked, _) => return asked,
+                asked => return asked,
             }
         }
-        let node = self.node.expect("only with a node the leaders are given up");
-        self.client.local_offsets(node, self.topic, self.partitions, query, self.deadline).await
+        self.of_node(node, Marks::Local, query).await
+    }
+
+    async fn of_node(
+        &self,
+        node: &NodeInfo,
+        marks: Marks,
+        query: OffsetsQuery,
+    ) -> Result<Vec<PartitionOffsets>, Error> {
+        self.client.replica_offsets(node, marks, self.topic, self.partitions, query, self.deadline).await
     }
 }
 
@@ -140,8 +160,13 @@ mod tests {
             ..PartitionOffsets::default()
         };
         let end = PartitionOffsets { at_offset: end_at, ..marks.clone() };
-        match range(&topic(), &marks, Some(&end), options) {
-            Ok(range) => Ok((range.next.0, range.until.map(|until| until.0))),
+        let mut warnings = Vec::new();
+        match range(&topic(), &marks, Some(&end), options, &mut warnings) {
+            Ok(range) => {
+                let gap = matches!(options.from, Start::Offset(offset) if offset != range.next);
+                assert_eq!(warnings.len(), usize::from(gap), "a jump is told: {warnings:?}");
+                Ok((range.next.0, range.until.map(|until| until.0)))
+            }
             Err(error) => Err(error.code()),
         }
     }

@@ -1,17 +1,17 @@
 //! [`Reader`]: reads one partition to its end, whatever happens to the nodes.
 
 use super::range::Range;
-use super::{ConsumedRecord, ConsumerOptions, OnGap};
-use crate::backoff::Backoff;
-use crate::client::Client;
+use super::{ConsumedRecord, ConsumerOptions, OnGap, ReadLevel, jumped};
+use crate::client::{Client, Retry};
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::metadata::{NodeInfo, Topic};
-use crate::offsets::OffsetsQuery;
+use crate::offsets::{Marks, OffsetsQuery};
+use crate::retry::{Next, Tries};
 use bytes::Bytes;
 use dlog_core::batch::{BatchLimits, OffsetRecord, decode_records, validate};
-use dlog_core::{ErrorCode, ErrorDetail, Offset, Outcome, PartitionIndex, Stage};
+use dlog_core::{ErrorCode, ErrorDetail, Offset, PartitionIndex, Stage};
 use dlog_protocol::{TopicRef, services, status, v1};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use tonic::Streaming;
 
 /// How long a replica may have nothing to say before it says so.
 const WAIT: Duration = Duration::from_secs(1);
-/// A replica that is silent for so long is given up.
-const SILENCE: Duration = Duration::from_secs(6);
+/// A replica that is silent for so long is given up: less than half of the usual timeout, so that another one has its turn.
+const SILENCE: Duration = Duration::from_secs(4);
 /// The longest wait for a replica to take the request.
 const OPENING: Duration = Duration::from_secs(2);
 
@@ -31,6 +31,8 @@ const OPENING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) records: VecDeque<ConsumedRecord>,
+    /// What happened before them that the caller's user should know.
+    pub(crate) warning: Option<String>,
 }
 
 /// One partition's reading.
@@ -43,10 +45,12 @@ pub(crate) struct Reader {
     range: Range,
     node: Option<NodeInfo>,
     options: Arc<ConsumerOptions>,
-    /// Which replica is next: 0 is the leader.
+    /// Which replica is next: even ones are the preferred (a rack's, else the leader), odd ones the others.
     turn: usize,
+    /// Since when another than a preferred replica is read.
+    elsewhere_since: Option<Instant>,
     deadline: Deadline,
-    backoff: Backoff,
+    tries: Tries,
     stale_since: Option<Instant>,
 }
 
@@ -55,6 +59,8 @@ enum Ended {
     /// Everything was read, or nobody listens any more.
     Done,
     Failed(Error),
+    /// A preferred replica is to be tried again.
+    GoBack,
 }
 
 impl Reader {
@@ -67,8 +73,22 @@ impl Reader {
         options: Arc<ConsumerOptions>,
     ) -> Reader {
         let deadline = Deadline::after(options.timeout);
-        let backoff = Backoff::new();
-        Reader { client, topic, partition, range, node, options, turn: 0, deadline, backoff, stale_since: None }
+        let mut tries = Tries::new(Retry::Always);
+        // Another replica may have whole what is damaged in one.
+        tries.set_elsewhere(node.is_none());
+        Reader {
+            client,
+            topic,
+            partition,
+            range,
+            node,
+            options,
+            turn: 0,
+            elsewhere_since: None,
+            deadline,
+            tries,
+            stale_since: None,
+        }
     }
 
     /// Reads until the end, the first error that can't be helped, or nobody listens.
@@ -76,67 +96,60 @@ impl Reader {
         loop {
             let error = match self.try_one(&chunks).await {
                 Ended::Done => return,
+                Ended::GoBack => continue,
                 Ended::Failed(error) => error,
             };
-            if let Err(error) = self.recover(error).await {
+            if let Err(error) = self.recover(error, &chunks).await {
                 // Nobody listens: nobody misses it.
-                chunks.send(Err(error)).await.unwrap_or(());
+                chunks.send(Err(error.of_read())).await.unwrap_or(());
                 return;
             }
         }
     }
 
     /// Decides whether to go on after an error, and waits a little.
-    async fn recover(&mut self, error: Error) -> Result<(), Error> {
-        let pinned = self.node.is_some();
-        match error.code() {
-            ErrorCode::OffsetOutOfRange => return self.jump(error).await,
-            // Another replica may have it whole.
-            ErrorCode::CorruptData if !pinned => {}
-            _ if error.is_retryable() => {}
-            _ => return Err(error.of_read()),
-        }
-        if self.deadline.has_passed() {
-            if error.code() == ErrorCode::CorruptData {
-                return Err(error.of_read());
-            }
-            let what = format!("reading {}/{} from offset {}", self.topic.name, self.partition, self.range.next);
-            return Err(Error::timeout(Outcome::Rejected, &what, Some(error)));
-        }
-        tracing::debug!(topic = %self.topic.name, partition = self.partition.0, %error, "reading is tried again");
-        if !self.client.take_hint(&self.topic.name, self.partition, &error) {
-            self.stale_since = Some(Instant::now());
+    async fn recover(&mut self, error: Error, chunks: &mpsc::Sender<Result<Chunk, Error>>) -> Result<(), Error> {
+        let failed_at = Instant::now();
+        let error = match error.code() {
+            ErrorCode::OffsetOutOfRange => self.jump(error, chunks).await?,
+            _ => self.tries.judge(error)?,
+        };
+        let hinted = self.client.take_hint(&self.topic.name, self.partition, &error);
+        let what = format!("reading {}/{} from offset {}", self.topic.name, self.partition, self.range.next);
+        let next = self.tries.pause(error, hinted, &what, self.deadline).await?;
+        if next == Next::Ask {
+            self.stale_since = Some(failed_at);
         }
         self.turn += 1;
-        let wait = self.backoff.step(error.detail().retry_after_ms);
-        self.deadline.sleep(wait).await;
         Ok(())
     }
 
-    /// The next offset can't be read: go where the caller said.
-    async fn jump(&mut self, error: Error) -> Result<(), Error> {
+    /// The next offset can't be read: go where the caller said, and say so.
+    async fn jump(&mut self, error: Error, chunks: &mpsc::Sender<Result<Chunk, Error>>) -> Result<Error, Error> {
         if self.options.on_gap == OnGap::Fail {
-            return Err(error.of_read());
+            return Err(error);
         }
         let partitions = [self.partition];
         let deadline = Deadline::after(self.options.timeout);
         let query = OffsetsQuery::default();
+        let (client, topic) = (&self.client, &self.topic);
         let marks = match &self.node {
-            Some(node) => self.client.local_offsets(node, &self.topic, &partitions, query, deadline).await?,
-            None => self.client.leader_offsets(&self.topic, &partitions, query, deadline).await?,
+            Some(node) => client.replica_offsets(node, Marks::Local, topic, &partitions, query, deadline).await?,
+            None => client.leader_offsets(topic, &partitions, query, deadline).await?,
         };
-        let marks = marks.first().ok_or(error)?;
-        let next = match self.options.on_gap {
-            OnGap::Latest => marks.high_watermark,
-            OnGap::Earliest | OnGap::Fail => marks.log_start,
-        };
-        tracing::warn!(topic = %self.topic.name, partition = self.partition.0, from = %self.range.next, to = next, "gap");
-        self.range.next = Offset(next);
-        self.deadline.sleep(self.backoff.step(None)).await;
-        Ok(())
+        let Some(marks) = marks.first() else { return Err(error) };
+        let next = Offset(if self.options.on_gap == OnGap::Latest { marks.high_watermark } else { marks.log_start });
+        if next != self.range.next {
+            let warning = jumped(self.topic.name.as_str(), self.partition, self.range.next, next);
+            self.range.next = next;
+            // If nobody listens the next chunk finds out.
+            chunks.send(Ok(Chunk { records: VecDeque::new(), warning: Some(warning) })).await.unwrap_or(());
+        }
+        Ok(error)
     }
 
-    /// The replica to ask now: the chosen one, else the leader, then the others in turn.
+    /// The replica to ask now: the chosen one; else in even turns one of the preferred rack (without one, the leader, who has
+    /// everything), in odd turns the others.
     async fn replica(&mut self) -> Result<NodeInfo, Error> {
         if let Some(node) = &self.node {
             return Ok(node.clone());
@@ -150,18 +163,25 @@ impl Reader {
             leader => leader,
         };
         let current = self.client.topic(&topic.name, false, within).await?;
-        let replicas: Vec<NodeInfo> =
+        let mut replicas: Vec<NodeInfo> =
             current.route(partition)?.replicas.iter().filter_map(|id| self.client.node_by_id(*id)).collect();
-        // Every other try is the leader's: it has everything.
-        if self.turn.is_multiple_of(2) || replicas.is_empty() {
-            return leader;
-        }
-        let others: Vec<_> =
-            replicas.iter().filter(|node| leader.as_ref().map_or(true, |leader| leader.id != node.id)).collect();
-        match others.get(self.turn / 2 % others.len().max(1)) {
-            Some(node) => Ok((*node).clone()),
-            None => leader,
-        }
+        // The leader first: it is never behind.
+        replicas.sort_by_key(|node| leader.as_ref().map_or(true, |leader| leader.id != node.id));
+        let in_rack = |node: &NodeInfo| self.options.prefer_rack.as_ref().is_some_and(|rack| node.rack == *rack);
+        let by_rack = replicas.iter().any(in_rack);
+        let is_leader = |node: &NodeInfo| leader.as_ref().is_ok_and(|leader| leader.id == node.id);
+        let (preferred, others): (Vec<NodeInfo>, Vec<NodeInfo>) =
+            replicas.into_iter().partition(|node| if by_rack { in_rack(node) } else { is_leader(node) });
+        let round = self.turn / 2;
+        let pick = |from: &'_ [NodeInfo]| from.get(round % from.len().max(1)).cloned();
+        let chosen = match self.turn.is_multiple_of(2) {
+            true => pick(&preferred).or_else(|| pick(&others)),
+            false => pick(&others).or_else(|| pick(&preferred)),
+        };
+        let at_home = !by_rack || chosen.as_ref().is_some_and(in_rack);
+        self.elsewhere_since = if at_home { None } else { self.elsewhere_since.or(Some(Instant::now())) };
+        // Without any replica of a known address there is the leader that was hinted at, or its error.
+        chosen.map_or(leader, Ok)
     }
 
     async fn try_one(&mut self, chunks: &mpsc::Sender<Result<Chunk, Error>>) -> Ended {
@@ -185,13 +205,17 @@ impl Reader {
             let mut records = VecDeque::new();
             let taken = self.take(&answer.batches, &mut records);
             // What was whole is handed on even if something behind it is not: the next try begins after it.
-            if !records.is_empty() && chunks.send(Ok(Chunk { records })).await.is_err() {
+            if !records.is_empty() && chunks.send(Ok(Chunk { records, warning: None })).await.is_err() {
                 return Ended::Done;
             }
             self.progress(&answer);
             match taken {
                 Err(error) => return Ended::Failed(error),
                 Ok(()) if self.range.is_empty() => return Ended::Done,
+                Ok(()) if self.elsewhere_since.is_some_and(|at| at.elapsed() >= self.options.rack_recheck) => {
+                    (self.turn, self.elsewhere_since) = (0, None);
+                    return Ended::GoBack;
+                }
                 Ok(()) => {}
             }
         }
@@ -205,7 +229,7 @@ impl Reader {
             self.deadline = Deadline::after(self.options.timeout);
         }
         if self.options.follow || !answer.batches.is_empty() {
-            self.backoff.reset();
+            self.tries.reset();
             self.turn = 0;
         }
     }
@@ -219,7 +243,8 @@ impl Reader {
             follow: self.options.follow,
             max_bytes: u32::try_from(self.options.max_bytes).unwrap_or(u32::MAX),
             max_wait_ms: WAIT.as_millis() as u32,
-            linearizable: false,
+            // Where a read ends that ends by itself was found out for all replicas before it began.
+            linearizable: self.options.follow && self.options.read == ReadLevel::Linearizable,
         };
         let request = self.client.request(request);
         let call =

@@ -15,12 +15,13 @@ mod sealing;
 use super::flight::{Flight, answer, timed_out};
 use super::link::{Answer, Link};
 use super::{Delivered, Shared, place};
-use crate::backoff::Backoff;
+use crate::client::Retry;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::metadata::{NodeInfo, Topic};
+use crate::retry::{Next, Tries};
 use dlog_core::limits::PRODUCER_WINDOW_BATCHES;
-use dlog_core::{BatchHeader, ErrorCode, Outcome, PartitionIndex, ProducerId, ProducerSequence};
+use dlog_core::{BatchHeader, Outcome, PartitionIndex, ProducerId, ProducerSequence};
 use dlog_core::{Record, TopicId, TopicName};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -89,21 +90,25 @@ pub(crate) struct Lane {
     resolving: Option<Resolving>,
     retry_at: Option<Instant>,
     stale_since: Option<Instant>,
-    backoff: Backoff,
+    tries: Tries,
     last_error: Option<Error>,
     /// The producer was dropped: end when everything is settled.
     closing: bool,
 }
 
 impl Lane {
-    /// Starts a lane's task; it ends once the sender is dropped and everything is settled.
+    /// Starts a lane's task; it ends once the sender is dropped and everything is settled. `own_id`: an earlier lane of this
+    /// partition used the shared producer id; its sequence can't be begun again.
     pub(crate) fn start(
         shared: Arc<Shared>,
         topic: &Topic,
         partition: PartitionIndex,
+        own_id: bool,
     ) -> mpsc::UnboundedSender<Command> {
         let (sender, commands) = mpsc::unbounded_channel();
         let (answers_to, answers) = mpsc::unbounded_channel();
+        // An idempotent append may be sent again whatever became of it.
+        let retry = if shared.options.idempotent { Retry::Always } else { Retry::IfRejected };
         let topic_bytes = if topic.max_batch_bytes == 0 { usize::MAX } else { topic.max_batch_bytes };
         let lane = Lane {
             batch_bytes: shared.options.batch_bytes.min(topic_bytes),
@@ -120,13 +125,13 @@ impl Lane {
             next_number: 0,
             flushes: Vec::new(),
             sequence: None,
-            own_id: false,
+            own_id,
             renew: false,
             link: None,
             resolving: None,
             retry_at: None,
             stale_since: None,
-            backoff: Backoff::new(),
+            tries: Tries::new(retry),
             last_error: None,
             closing: false,
         };
@@ -282,6 +287,7 @@ impl Lane {
         self.resolving = None;
         let resolved = match result {
             Ok(resolved) => resolved,
+            // Nothing of these batches went out, so the lane's own rule for unknown outcomes doesn't matter here.
             Err(error) if error.is_retryable() => return self.try_later(error),
             Err(error) => return self.fail_all(&error),
         };
@@ -325,15 +331,10 @@ impl Lane {
     fn try_later(&mut self, error: Error) {
         self.recall();
         let hinted = self.shared.client.take_hint(&self.topic, self.partition, &error);
-        let asked = error.detail().retry_after_ms;
-        let wait = self.backoff.step(asked);
-        // A hint is worth following at once; a second one in a row is not.
-        let first_hint = hinted && self.last_error.as_ref().is_none_or(|last| last.leader().is_none());
+        let (next, wait) = self.tries.next(&error, hinted);
         let now = Instant::now();
-        self.retry_at = (!first_hint).then(|| now + wait);
-        // A node that is only busy still leads.
-        let same_leader = matches!(error.code(), ErrorCode::Overloaded | ErrorCode::NotInSync);
-        self.stale_since = (!hinted && !same_leader).then_some(now);
+        self.retry_at = (!wait.is_zero()).then(|| now + wait);
+        self.stale_since = (next == Next::Ask).then_some(now);
         tracing::debug!(topic = %self.topic, partition = self.partition.0, %error, "the append is tried again");
         self.last_error = Some(error);
     }

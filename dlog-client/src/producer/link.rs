@@ -194,8 +194,22 @@ impl Reader {
         }
     }
 
+    fn is_closed(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).closed.is_some()
+    }
+
     fn tell(&self, lane: &mpsc::UnboundedSender<Answer>, request_id: u64, result: Result<ProduceResponse, Error>) {
         // A lane that has ended doesn't wait.
         lane.send(Answer { request_id, node: self.node, result }).unwrap_or(());
+    }
+}
+
+/// A runtime that ends drops its tasks where they are: the stream has ended then too.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if !self.is_closed() {
+            let message = "the runtime of the produce stream has ended";
+            self.close(Error::new(ErrorDetail::unknown(ErrorCode::Unavailable, Stage::Connection, message)));
+        }
     }
 }

@@ -7,7 +7,9 @@ pub mod sink;
 use super::exit::{Exit, ExitError};
 use super::{ClientArgs, Output, out, runtime};
 use anyhow::Context as _;
-use dlog_client::{ConsumedRecord, Consumer, ConsumerOptions, End, Error, Offset, Start, TimestampMs};
+use dlog_client::{
+    ConsumedRecord, Consumer, ConsumerOptions, End, Error, Offset, OnGap, ReadLevel, Start, TimestampMs,
+};
 use dlog_core::TopicName;
 use format::{Format, RecordView};
 use range::{From, To};
@@ -40,9 +42,21 @@ pub struct ConsumeArgs {
     /// Don't end: print new records as they come
     #[arg(short = 'F', long)]
     follow: bool,
-    /// Read from the replica on this node and from no other; waits, within --timeout, until it has what was asked
+    /// Read from the replica on this node and from no other; waits, within --timeout, until it has what was asked. With no
+    /// leader its own high watermark ends a committed read
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// Read from replicas in this rack where there is one that answers, else from any
+    #[arg(long, value_name = "RACK", conflicts_with = "node")]
+    prefer_rack: Option<String>,
+    /// committed: what the replica knows to be committed; linearizable: everything acked before the read began, from any
+    /// replica, or an error
+    #[arg(long, value_enum, default_value_t, value_name = "committed|linearizable", hide_possible_values = true)]
+    read: Read,
+    /// Where the next offset is below the log start or above the end: fail, or go on at the log start or at the end, with a
+    /// warning
+    #[arg(long, value_enum, default_value_t, value_name = "fail|earliest|latest", hide_possible_values = true)]
+    on_gap: Gap,
     /// raw (the value and a newline), json, or a string with %t topic %p partition %o offset %T time %k key %v value
     /// %h headers %% \n \t
     #[arg(short, long, value_name = "raw|json|STRING", default_value = "raw")]
@@ -51,6 +65,28 @@ pub struct ConsumeArgs {
     client: ClientArgs,
     #[command(flatten)]
     output: Output,
+}
+
+/// `--read`.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Read {
+    /// What the replica knows to be committed.
+    #[default]
+    Committed,
+    /// Everything acked before.
+    Linearizable,
+}
+
+/// `--on-gap`.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Gap {
+    /// An error.
+    #[default]
+    Fail,
+    /// On to the log start.
+    Earliest,
+    /// On to the end.
+    Latest,
 }
 
 fn now_ms() -> i64 {
@@ -84,6 +120,16 @@ impl ConsumeArgs {
             to,
             follow: self.follow,
             node: self.node.clone(),
+            prefer_rack: self.prefer_rack.clone(),
+            read: match self.read {
+                Read::Committed => ReadLevel::Committed,
+                Read::Linearizable => ReadLevel::Linearizable,
+            },
+            on_gap: match self.on_gap {
+                Gap::Fail => OnGap::Fail,
+                Gap::Earliest => OnGap::Earliest,
+                Gap::Latest => OnGap::Latest,
+            },
             timeout: self.client.timeout(),
             ..ConsumerOptions::new(self.topic.as_str())
         }
@@ -110,6 +156,9 @@ pub fn run(args: ConsumeArgs) -> anyhow::Result<Exit> {
         tokio::spawn(async move {
             runtime::interrupted().await;
             interrupted.cancel();
+            // What was read can't be written while nobody takes it; whoever asks again doesn't want to wait for that.
+            runtime::interrupted().await;
+            std::process::exit(Exit::Interrupted as i32);
         });
         let topic = args.topic.as_str();
         let opening = async {
@@ -120,9 +169,7 @@ pub fn run(args: ConsumeArgs) -> anyhow::Result<Exit> {
             consumer = opening => consumer?,
             () = stop.cancelled() => return Ok(Exit::Interrupted),
         };
-        for warning in consumer.take_warnings() {
-            out::note(format!("warning: {warning}"));
-        }
+        warn(&mut consumer);
         let mut printer =
             Printer { topic, format, sink: Sink::new(std::io::stdout()), left: args.count.unwrap_or(u64::MAX) };
         let result = printer.print_all(&mut consumer, &stop).await;
@@ -138,6 +185,13 @@ struct Printer<'a, W: Write> {
     sink: Sink<W>,
     /// Records still to print.
     left: u64,
+}
+
+/// Tells what is no error.
+fn warn(consumer: &mut Consumer) {
+    for warning in consumer.take_warnings() {
+        out::note(format!("warning: {warning}"));
+    }
 }
 
 /// The next record if it is at hand.
@@ -162,6 +216,7 @@ impl<W: Write> Printer<'_, W> {
                     }
                 }
             };
+            warn(consumer);
             match next {
                 None => break,
                 Some(record) => self.print(record)?,
@@ -208,7 +263,19 @@ mod tests {
         assert_eq!((options.from, options.to), (Start::Last(3), Some(End::Offset(Offset(9)))));
         assert_eq!((options.partitions.as_slice(), options.follow), (&[2][..], true));
         assert_eq!((options.node.as_deref(), options.timeout.as_secs()), (Some("n2"), 3));
-        assert!(args(&[]).options().partitions.is_empty());
+        let options = args(&["--prefer-rack", "r1", "--read", "linearizable", "--on-gap", "latest"]).options();
+        assert_eq!((options.prefer_rack.as_deref(), options.read), (Some("r1"), ReadLevel::Linearizable));
+        assert_eq!(options.on_gap, OnGap::Latest);
+        let options = args(&[]).options();
+        assert!(options.partitions.is_empty() && options.prefer_rack.is_none());
+        assert_eq!((options.read, options.on_gap), (ReadLevel::Committed, OnGap::Fail));
+    }
+
+    #[test]
+    fn contradictions_and_nonsense_are_refused() {
+        for bad in [&["--node", "n1", "--prefer-rack", "r"][..], &["--read", "dirty"], &["--on-gap", "skip"]] {
+            assert!(Line::try_parse_from([&["consume", "t"], bad].concat()).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Lane {
             return flight.failed(&error);
         }
         flight.acked(self.partition, Offset(response.base_offset));
-        self.backoff.reset();
+        self.tries.reset();
         self.last_error = None;
     }
 
@@ -49,9 +49,10 @@ impl Lane {
         if idempotent && of_sequence {
             return self.on_sequence_error(at, node, &error);
         }
-        if error.is_retryable() && (idempotent || error.outcome() == Outcome::Rejected) {
-            return self.try_later(error);
-        }
+        let error = match self.tries.judge(error) {
+            Ok(error) => return self.try_later(error),
+            Err(error) => error,
+        };
         let flight = self.flights.remove(at).expect("the caller found it");
         flight.failed(&error);
         // Those behind it will be told that their sequence is out of order.

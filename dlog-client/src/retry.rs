@@ -1,0 +1,190 @@
+//! What follows a failed try: whether there is another, after how long, and where. All loops of this crate ask here.
+
+use crate::backoff::Backoff;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use dlog_core::{ErrorCode, Outcome};
+use std::time::Duration;
+
+/// Whether a failed request may be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// It changes nothing, or nothing more the second time.
+    Always,
+    /// Only if it was definitely not applied.
+    IfRejected,
+}
+
+/// Where the next try goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// To whom it went: that node is only busy.
+    Same,
+    /// To the leader that the error named.
+    Hinted,
+    /// To whoever leads by newer metadata.
+    Ask,
+}
+
+/// The tries of one request, or of one stream of requests.
+///
+/// Invariant: `outcome` is unknown once any try since the last success may have been applied.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    retry: Retry,
+    /// Another node may succeed where one failed for a reason of its own: a damaged copy, another cluster's address.
+    elsewhere: bool,
+    backoff: Backoff,
+    outcome: Outcome,
+    /// The latest error named a leader.
+    hinted: bool,
+}
+
+impl Tries {
+    pub(crate) fn new(retry: Retry) -> Tries {
+        Tries { retry, elsewhere: false, backoff: Backoff::new(), outcome: Outcome::Rejected, hinted: false }
+    }
+
+    /// Says whether another node can be asked.
+    pub(crate) fn set_elsewhere(&mut self, elsewhere: bool) {
+        self.elsewhere = elsewhere;
+    }
+
+    /// Something succeeded: the next failure begins anew.
+    pub(crate) fn reset(&mut self) {
+        self.backoff.reset();
+        self.outcome = Outcome::Rejected;
+        self.hinted = false;
+    }
+
+    /// Gives the error back if another try may follow.
+    ///
+    /// # Errors
+    /// The error to tell the caller, with the outcome of all tries.
+    pub(crate) fn judge(&mut self, error: Error) -> Result<Error, Error> {
+        let unknown = error.outcome() == Outcome::Unknown;
+        if unknown {
+            self.outcome = Outcome::Unknown;
+        }
+        let again = self.allows(&error) && (self.retry == Retry::Always || !unknown);
+        if again { Ok(error) } else { Err(self.told(error)) }
+    }
+
+    /// Where the next try goes, and after how long. `hinted`: the error named a leader that is known here. The first hint is
+    /// followed at once, a second one in a row is not: two nodes may name each other.
+    pub(crate) fn next(&mut self, error: &Error, hinted: bool) -> (Next, Duration) {
+        let first_hint = hinted && !self.hinted;
+        self.hinted = hinted;
+        let wait = self.backoff.step(error.detail().retry_after_ms);
+        match error.code() {
+            _ if first_hint => (Next::Hinted, Duration::ZERO),
+            _ if hinted => (Next::Hinted, wait),
+            ErrorCode::Overloaded | ErrorCode::NotInSync => (Next::Same, wait),
+            _ => (Next::Ask, wait),
+        }
+    }
+
+    /// Waits before the next try; `error` is what the latest one met.
+    ///
+    /// # Errors
+    /// Past the deadline: `timeout` with `error` as its cause, or `error` itself if only another node could have helped.
+    pub(crate) async fn pause(
+        &mut self,
+        error: Error,
+        hinted: bool,
+        what: &str,
+        deadline: Deadline,
+    ) -> Result<Next, Error> {
+        if deadline.has_passed() {
+            let told =
+                if error.is_retryable() { Error::timeout(self.outcome, what, Some(error)) } else { self.told(error) };
+            return Err(told);
+        }
+        let (next, wait) = self.next(&error, hinted);
+        tracing::debug!(what, %error, ?next, ?wait, "tried again");
+        deadline.sleep(wait).await;
+        Ok(next)
+    }
+
+    fn allows(&self, error: &Error) -> bool {
+        let of_one_node = matches!(error.code(), ErrorCode::CorruptData | ErrorCode::WrongCluster);
+        error.is_retryable() || (self.elsewhere && of_one_node)
+    }
+
+    fn told(&self, error: Error) -> Error {
+        if self.outcome == Outcome::Unknown { error.with_outcome(Outcome::Unknown) } else { error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dlog_core::{ErrorDetail, Stage};
+
+    fn rejected(code: ErrorCode) -> Error {
+        Error::new(ErrorDetail::rejected(code, Stage::Service, "said"))
+    }
+
+    fn unknown(code: ErrorCode) -> Error {
+        Error::new(ErrorDetail::unknown(code, Stage::Service, "said"))
+    }
+
+    #[test]
+    fn what_may_be_applied_is_sent_again_only_where_that_is_safe() {
+        for (retry, error, again) in [
+            (Retry::Always, unknown(ErrorCode::Unavailable), true),
+            (Retry::IfRejected, unknown(ErrorCode::Unavailable), false),
+            (Retry::IfRejected, rejected(ErrorCode::Unavailable), true),
+            (Retry::Always, rejected(ErrorCode::UnknownTopic), false),
+        ] {
+            assert_eq!(Tries::new(retry).judge(error.clone()).is_ok(), again, "{retry:?} {error}");
+        }
+    }
+
+    /// A later refusal doesn't take back what an earlier try may have done.
+    #[test]
+    fn a_doubt_stays_until_something_succeeds() {
+        let mut tries = Tries::new(Retry::Always);
+        tries.judge(unknown(ErrorCode::Unavailable)).expect("tried again");
+        let told = tries.judge(rejected(ErrorCode::TopicExists)).expect_err("final");
+        assert_eq!((told.code(), told.outcome()), (ErrorCode::TopicExists, Outcome::Unknown));
+        tries.reset();
+        let told = tries.judge(rejected(ErrorCode::TopicExists)).expect_err("final");
+        assert_eq!(told.outcome(), Outcome::Rejected);
+    }
+
+    #[test]
+    fn a_damaged_copy_is_read_elsewhere_if_there_is_an_elsewhere() {
+        let mut tries = Tries::new(Retry::Always);
+        assert!(tries.judge(rejected(ErrorCode::CorruptData)).is_err());
+        tries.set_elsewhere(true);
+        assert!(tries.judge(rejected(ErrorCode::CorruptData)).is_ok());
+    }
+
+    #[test]
+    fn the_first_hint_is_followed_at_once_and_a_busy_node_is_asked_again() {
+        let mut tries = Tries::new(Retry::Always);
+        let error = rejected(ErrorCode::NotLeader);
+        assert_eq!(tries.next(&error, true), (Next::Hinted, Duration::ZERO));
+        let (next, wait) = tries.next(&error, true);
+        assert!(next == Next::Hinted && wait > Duration::ZERO, "two nodes that name each other");
+        assert_eq!(tries.next(&error, false).0, Next::Ask);
+        assert_eq!(tries.next(&error, true), (Next::Hinted, Duration::ZERO));
+        assert_eq!(tries.next(&rejected(ErrorCode::Overloaded), false).0, Next::Same);
+        let asked =
+            Error::new(ErrorDetail::rejected(ErrorCode::Overloaded, Stage::Admission, "full").with_retry_after_ms(900));
+        assert!(tries.next(&asked, false).1 >= Duration::from_millis(900));
+    }
+
+    #[tokio::test]
+    async fn past_the_deadline_the_last_error_is_the_cause() {
+        let mut tries = Tries::new(Retry::Always);
+        let passed = Deadline::after(Duration::ZERO);
+        let error = tries.pause(rejected(ErrorCode::NoLeader), false, "it", passed).await.expect_err("too late");
+        assert_eq!(error.code(), ErrorCode::Timeout);
+        assert!(std::error::Error::source(&error).is_some());
+        tries.set_elsewhere(true);
+        let error = tries.pause(rejected(ErrorCode::CorruptData), false, "it", passed).await.expect_err("too late");
+        assert_eq!(error.code(), ErrorCode::CorruptData, "not hidden behind a timeout");
+    }
+}
