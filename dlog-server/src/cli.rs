@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 /// dlog: a replicated log. A write that is acked is on stable storage of a majority.
 #[derive(Parser, Debug)]
-#[command(name = "dlog", version, propagate_version = true, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "dlog", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "-s, --server and --timeout may stand before the verb, too.")]
 pub struct Cli {
     #[command(subcommand)]

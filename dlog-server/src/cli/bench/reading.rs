@@ -5,6 +5,7 @@ use super::PARTITIONS_DEFAULT;
 use super::figures::{Figures, NodeSync};
 use super::load::{LATENCY_US_MAX, node_stats};
 use super::own_topic::OwnTopic;
+use crate::cli::similar;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use dlog_client::{Acks, Client, ConsumerOptions, Delivery, ProducerOptions, Record, TimestampMs};
@@ -93,7 +94,8 @@ impl Reading {
 
     async fn run_on(&self, client: &Client, topic: &str, stop: &CancellationToken) -> anyhow::Result<Figures> {
         let admin = client.admin();
-        let described = admin.describe_topic(topic).await.with_context(|| format!("can't use topic {topic}"))?;
+        let described = similar::explain(&admin, topic, admin.describe_topic(topic).await).await;
+        let described = described.with_context(|| format!("can't use topic {topic}"))?;
         let there = described.partitions.len() as u32;
         let partitions = match self.partitions {
             Some(wanted) if wanted > there => {
