@@ -102,7 +102,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Partition(verb) => partition::run(verb),
         Verb::Bench(verb) => bench::run(verb),
         Verb::Inspect(verb) => inspect::run(verb),
-        Verb::Verify(args) => verify::run(&args),
+        Verb::Verify(args) => verify::run(args),
         Verb::Completions(args) => completions::run(&args),
     };
     result.unwrap_or_else(|error| problem::tell(&error)).into()

@@ -105,7 +105,7 @@ async fn run_cluster(args: &DevArgs, data_dir: &Path) -> anyhow::Result<Exit> {
         _ = terminate.recv() => return Ok(Exit::Done),
     };
     print_welcome(args, data_dir);
-    eprintln!("ready");
+    crate::node::notify::ready();
     let exit = tokio::select! {
         _ = interrupt.recv() => Exit::Interrupted,
         _ = terminate.recv() => Exit::Done,

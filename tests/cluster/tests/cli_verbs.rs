@@ -1,5 +1,6 @@
 //! The verbs of the command line on a cluster of three: each does what it says, and its JSON has the keys that scripts use.
 
+use dlog_cluster_tests::process::Process;
 use dlog_cluster_tests::{Cluster, Producing, Turn, Verb, verb, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -337,4 +338,24 @@ fn ctrl_c_reports_and_ends_with_130() {
         drop(stdin);
     }
     cluster.finish();
+}
+
+#[test]
+fn ctrl_c_tidies_up_after_bench_disk() {
+    let turn = Turn::take("cli-bench-disk");
+    let dir = turn.dir().join("disk");
+    std::fs::create_dir(&dir).expect("a folder");
+    let entries = || std::fs::read_dir(&dir).map_or(0, Iterator::count);
+    let shown = dir.display().to_string();
+    let mut command = verb::command("");
+    command.args(["bench", "disk", "--dir", &shown, "--duration", "10m"]);
+    let mut bench = Process::start(&mut command, &turn.dir().join("bench.stderr"));
+    wait::until("it has begun to write", wait::LONG, || (entries() > 0).then_some(()));
+    bench.signal(Signal::INT);
+    assert_eq!(bench.wait("dlog bench disk", wait::LONG).code(), Some(130));
+    assert_eq!(entries(), 0, "its files are removed");
+    let figures = Verb::new("", ["bench", "disk", "--dir", &shown, "--duration", "50ms", "-o", "json"]).ok().json();
+    for kind in ["growing", "allocated", "overwritten"] {
+        assert_keys(&figures[kind], &["fdatasync_p50_ms", "fdatasync_p99_ms", "bytes_per_s"]);
+    }
 }
