@@ -168,7 +168,7 @@ impl Reading {
             read.records += 1;
             let bytes = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len) as u64;
             read.bytes += bytes(&record.record.key) + bytes(&record.record.value);
-            if read.records % 1024 == 0 && stop.is_cancelled() {
+            if read.records.is_multiple_of(1024) && stop.is_cancelled() {
                 return Ok(());
             }
         }
