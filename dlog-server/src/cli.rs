@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 /// dlog: a replicated log. A write that is acked is on stable storage of a majority.
 #[derive(Parser, Debug)]
-#[command(name = "dlog", version, propagate_version = true, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "dlog", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "-s, --server and --timeout may stand before the verb, too.")]
 pub struct Cli {
     #[command(subcommand)]
@@ -102,7 +102,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Partition(verb) => partition::run(verb),
         Verb::Bench(verb) => bench::run(verb),
         Verb::Inspect(verb) => inspect::run(verb),
-        Verb::Verify(args) => verify::run(&args),
+        Verb::Verify(args) => verify::run(args),
         Verb::Completions(args) => completions::run(&args),
     };
     result.unwrap_or_else(|error| problem::tell(&error)).into()

@@ -122,7 +122,7 @@ pub fn run(verb: BenchVerb) -> anyhow::Result<Exit> {
         BenchVerb::Produce(args) => run_load(args.load, args.window, args.rate.map_or(Pace::Closed, Pace::ClosedAt)),
         BenchVerb::Latency(args) => run_load(args.load, args.window, Pace::Open(args.rate)),
         BenchVerb::Consume(args) => run_reading(args),
-        BenchVerb::Disk(args) => disk::run(&args),
+        BenchVerb::Disk(args) => disk::run(args),
     }
 }
 

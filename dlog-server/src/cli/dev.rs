@@ -87,7 +87,7 @@ async fn run_cluster(args: &DevArgs, data_dir: &Path) -> anyhow::Result<Exit> {
         for config in args.configs(data_dir) {
             starting.spawn(async move {
                 let name = config.name.clone();
-                Node::start(config).await.with_context(|| format!("node {name} can't start"))
+                Node::start(config).await.with_context(|| format!("node {name} can't start")).map_err(other_ports)
             });
         }
         let mut nodes = Vec::new();
@@ -105,7 +105,7 @@ async fn run_cluster(args: &DevArgs, data_dir: &Path) -> anyhow::Result<Exit> {
         _ = terminate.recv() => return Ok(Exit::Done),
     };
     print_welcome(args, data_dir);
-    eprintln!("ready");
+    crate::node::notify::ready();
     let exit = tokio::select! {
         _ = interrupt.recv() => Exit::Interrupted,
         _ = terminate.recv() => Exit::Done,
@@ -119,6 +119,17 @@ async fn run_cluster(args: &DevArgs, data_dir: &Path) -> anyhow::Result<Exit> {
     }
     // Stopping is what Ctrl-C is for here: it went well.
     Ok(if exit == Exit::Interrupted { Exit::Done } else { exit })
+}
+
+/// The flags of the listeners are not to be had here: says which one is.
+fn other_ports(error: anyhow::Error) -> anyhow::Error {
+    let taken = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+    };
+    match error.chain().any(taken) {
+        true => error.context("a port is taken; `dlog dev --port-base 17410` uses others"),
+        false => error,
+    }
 }
 
 fn print_welcome(args: &DevArgs, data_dir: &Path) {

@@ -4,7 +4,7 @@ mod place;
 
 use super::consume::sink::Sink;
 use super::exit::Exit;
-use super::{Output, out};
+use super::{Output, out, runtime};
 use anyhow::{Context, bail};
 use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_storage::inspect::{self, Damage, FrameAt, LogPlace, LogReport};
@@ -38,7 +38,11 @@ pub struct InspectArgs {
 /// # Errors
 /// What can't be read.
 pub fn run(verb: InspectVerb) -> anyhow::Result<Exit> {
-    let (result, path) = match &verb {
+    runtime::run_here(false, move |_| print_and_check(&verb))
+}
+
+fn print_and_check(verb: &InspectVerb) -> anyhow::Result<Exit> {
+    let (result, path) = match verb {
         InspectVerb::Segment(args) => (segment(args), &args.path),
         InspectVerb::Journal(args) => (journal(args), &args.path),
         InspectVerb::Log(args) => (log(args), &args.path),

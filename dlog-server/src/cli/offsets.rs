@@ -1,7 +1,7 @@
 //! `dlog offsets`: where each partition of a topic begins and ends.
 
 use super::exit::Exit;
-use super::{ClientArgs, Output, out, runtime, table, units};
+use super::{ClientArgs, Output, out, runtime, similar, table, units};
 use anyhow::Context;
 use dlog_client::OffsetsQuery;
 use dlog_client::v1::PartitionOffsets;
@@ -32,6 +32,7 @@ pub fn run(args: OffsetsArgs) -> anyhow::Result<Exit> {
         let client = args.client.connect().await?;
         let query = OffsetsQuery { at: args.at.map(TimestampMs), ..OffsetsQuery::default() };
         let offsets = client.admin().offsets(topic, &[], query).await;
+        let offsets = similar::explain(&client.admin(), topic, offsets).await;
         let offsets = offsets.with_context(|| format!("can't tell the offsets of topic {topic}"))?;
         if args.output.is_json() {
             out::json(&offsets.iter().map(to_json).collect::<Value>())?;

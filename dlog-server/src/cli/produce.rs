@@ -22,7 +22,7 @@ use pick::Pointer;
 use pipeline::{Pipeline, Reading, Template};
 use report::Tally;
 use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -127,6 +127,9 @@ impl ProduceArgs {
 /// Opens the input and tells its size if it is a file; nothing is read yet.
 fn open(file: Option<&Path>) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)> {
     let Some(path) = file.filter(|path| *path != Path::new("-")) else {
+        if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+            out::note("each line is a record; Ctrl-D ends the input");
+        }
         return Ok((Box::new(std::io::stdin()), None));
     };
     let cannot = || format!("can't open {}", path.display());

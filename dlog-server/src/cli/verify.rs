@@ -3,7 +3,7 @@
 use super::exit::Exit;
 use super::inspect::{place_text, require_folder};
 use super::progress::Progress;
-use super::{Output, out};
+use super::{Output, out, runtime};
 use anyhow::Context;
 use dlog_storage::inspect::Damage;
 use dlog_storage::verify::{VerifyReport, data_directory_watched};
@@ -25,7 +25,11 @@ pub struct VerifyArgs {
 ///
 /// # Errors
 /// If the directory can't be read, or a node uses it.
-pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
+pub fn run(args: VerifyArgs) -> anyhow::Result<Exit> {
+    runtime::run_here(false, move |_| verify(&args))
+}
+
+fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let shown = args.data_dir.display();
     let cannot = || format!("can't verify {shown}");
     require_folder(&args.data_dir).with_context(cannot)?;
@@ -123,7 +127,7 @@ mod tests {
     fn nothing_is_made_where_nothing_is() {
         let missing = std::env::temp_dir().join(format!("dlog-verify-missing-{}", std::process::id()));
         let args = VerifyArgs { data_dir: missing.clone(), output: Output::default() };
-        assert_eq!(Exit::of_error(&run(&args).expect_err("no folder")), Exit::Failed);
+        assert_eq!(Exit::of_error(&verify(&args).expect_err("no folder")), Exit::Failed);
         assert!(!missing.exists());
     }
 }

@@ -1,10 +1,12 @@
 //! The verbs of the command line on a cluster of three: each does what it says, and its JSON has the keys that scripts use.
 
-use dlog_cluster_tests::{Cluster, Turn, Verb, verb, wait};
+use dlog_cluster_tests::process::Process;
+use dlog_cluster_tests::{Cluster, Producing, Turn, Verb, verb, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
+use std::time::Duration;
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
@@ -101,6 +103,29 @@ fn leadership_goes_where_it_is_sent_and_stays() {
         let leader = cluster.leader_of("orders", 0);
         if leader == other { Ok(()) } else { Err(format!("{leader} leads")) }
     });
+    cluster.finish();
+}
+
+#[test]
+fn transfers_during_a_produce_fail_no_write() {
+    let turn = Turn::take("cli-transfer-load");
+    let cluster = Cluster::start(&turn, 3);
+    cluster.create_topic("t", 1, &["--replicas", "3"]);
+    let lines: Vec<String> = (0..4_000).map(|n| format!("record {n}")).collect();
+    let total = lines.len();
+    let mut producing = Producing::lines(&cluster, "t", lines, 2_000, &[]);
+    let mut terms = Vec::new();
+    for to in ["n1", "n2", "n3", "n1", "n2", "n3"] {
+        producing.wait_more(200);
+        cluster.dlog(["partition", "transfer", "t/0", "--to", to, "--wait"]).ok();
+        terms.push(cluster.describe("t")["partitions"][0]["term"].as_u64().expect("a number"));
+        producing.wait_more(200);
+    }
+    assert!(terms.last() > terms.first(), "leadership moved while records went in: terms {terms:?}");
+    let produced = producing.finish(Duration::from_secs(120));
+    produced.assert_all_acked(total);
+    let wanted: String = (0..total).map(|n| format!("record {n}\n")).collect();
+    assert!(cluster.dlog(["consume", "t"]).ok().text() == wanted, "every record once, in order");
     cluster.finish();
 }
 
@@ -313,4 +338,24 @@ fn ctrl_c_reports_and_ends_with_130() {
         drop(stdin);
     }
     cluster.finish();
+}
+
+#[test]
+fn ctrl_c_tidies_up_after_bench_disk() {
+    let turn = Turn::take("cli-bench-disk");
+    let dir = turn.dir().join("disk");
+    std::fs::create_dir(&dir).expect("a folder");
+    let entries = || std::fs::read_dir(&dir).map_or(0, Iterator::count);
+    let shown = dir.display().to_string();
+    let mut command = verb::command("");
+    command.args(["bench", "disk", "--dir", &shown, "--duration", "10m"]);
+    let mut bench = Process::start(&mut command, &turn.dir().join("bench.stderr"));
+    wait::until("it has begun to write", wait::LONG, || (entries() > 0).then_some(()));
+    bench.signal(Signal::INT);
+    assert_eq!(bench.wait("dlog bench disk", wait::LONG).code(), Some(130));
+    assert_eq!(entries(), 0, "its files are removed");
+    let figures = Verb::new("", ["bench", "disk", "--dir", &shown, "--duration", "50ms", "-o", "json"]).ok().json();
+    for kind in ["growing", "allocated", "overwritten"] {
+        assert_keys(&figures[kind], &["fdatasync_p50_ms", "fdatasync_p99_ms", "bytes_per_s"]);
+    }
 }

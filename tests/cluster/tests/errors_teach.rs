@@ -54,6 +54,8 @@ fn at_a_node_that_runs() {
         mistake("topic describe order", 1, &["can't describe topic order", "did you mean orders?", "dlog topic list"]),
         mistake("topic delete Orders --yes", 1, &["can't delete topic Orders", "did you mean orders?"]),
         mistake("topic alter oders --config retention.ms=1h", 1, &["can't alter topic oders", "did you mean orders?"]),
+        mistake("offsets odrers", 1, &["can't tell the offsets", "did you mean orders?"]),
+        mistake("bench produce --topic odrers", 1, &["can't use topic odrers", "did you mean orders?"]),
         mistake("offsets payments", 1, &["there is no topic payments", "dlog topic create"]),
         mistake("consume payments -o json", 1, &["there is no topic payments", "dlog topic create"]),
         mistake("partition list payments", 1, &["there is no topic payments", "dlog topic list"]),
@@ -118,7 +120,7 @@ fn a_line_too_long_names_itself_and_both_bounds() {
     cluster.create_topic("small", 1, &["--config", "max.batch.bytes=4KiB"]);
     let input = format!("one\ntwo\n{}\nfour\n", "x".repeat(5000));
     let ran = cluster.dlog(["produce", "small"]).stdin(input.clone()).run().expect_code(1);
-    let ran = ran.expect_says(&["line 3 was not sent", "4.9 KiB", "topic small", "at most 4.0 KiB", "max.batch.bytes"]);
+    let ran = ran.expect_says(&["line 3 was not sent", "5.0 KiB", "topic small", "at most 4.0 KiB", "max.batch.bytes"]);
     ran.expect_says(&["--compression", "dlog topic alter", "2 records acked", "1 rejected"]);
     assert_eq!(cluster.dlog(["consume", "small"]).ok().text(), "one\ntwo\n", "the lines before it are there");
     // Both ways that it names work.
@@ -170,12 +172,20 @@ fn at_the_start_of_a_node() {
 
     let blocked = options("blocked");
     write(&blocked.data_dir, "a file where the folder should be");
-    serve(&blocked).expect_code(1).expect_says(&["n1".replace("n1", "blocked").as_str(), "can't start"]);
+    serve(&blocked).expect_code(1).expect_says(&["blocked can't start", "can't make the data directory"]);
+
+    let forbidden = NodeOptions { data_dir: "/proc/dlog".into(), ..options("forbidden") };
+    serve(&forbidden)
+        .expect_code(1)
+        .expect_says(&["forbidden can't start", "can't make the data directory /proc/dlog"]);
 
     let cluster = Cluster::start(&turn, 1);
     let taken = NodeOptions { client: cluster.nodes[0].options().client, ..options("taken") };
     serve(&taken).expect_code(1).expect_says(&["taken", &taken.client_address(), "in use", "--listen"]);
+    let base = (cluster.nodes[0].options().client - 1).to_string();
+    let dev = Verb::new("", ["dev", "--nodes", "1", "--port-base", &base]).run().expect_code(1);
+    dev.expect_says(&["a port is taken", "--port-base", "in use"]);
     let second = NodeOptions { data_dir: cluster.data_dir(0).to_path_buf(), ..options("n1") };
-    serve(&second).expect_code(1).expect_says(&["n1", "another"]);
+    serve(&second).expect_code(1).expect_says(&["n1", "in use", "--data-dir"]);
     cluster.finish();
 }

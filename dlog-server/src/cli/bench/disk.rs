@@ -4,7 +4,7 @@
 //! were *allocated* before, and one that is *overwritten* in place (what the journal does).
 
 use crate::cli::exit::Exit;
-use crate::cli::{Output, out, table};
+use crate::cli::{Output, out, runtime, table};
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use rustix::fs::FallocateFlags;
@@ -12,6 +12,7 @@ use serde_json::json;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Flags of `dlog bench disk`.
@@ -52,14 +53,21 @@ struct Measured {
 ///
 /// # Errors
 /// If the folder can't be written.
-pub fn run(args: &DiskArgs) -> anyhow::Result<Exit> {
+pub fn run(args: DiskArgs) -> anyhow::Result<Exit> {
+    runtime::run_here(true, move |stop| measure_all(&args, stop))
+}
+
+fn measure_all(args: &DiskArgs, stop: &AtomicBool) -> anyhow::Result<Exit> {
     let dir = args.dir.join(format!(".dlog-bench-{}", std::process::id()));
     std::fs::create_dir_all(&dir).with_context(|| format!("can't make a folder in {}", args.dir.display()))?;
     let result = [Kind::Growing, Kind::Allocated, Kind::Overwritten]
         .into_iter()
-        .map(|kind| measure(&dir, kind, args.duration))
+        .map(|kind| measure(&dir, kind, args.duration, stop))
         .collect::<anyhow::Result<Vec<_>>>();
     let _ = std::fs::remove_dir_all(&dir);
+    if stop.load(Ordering::Relaxed) {
+        return Ok(Exit::Interrupted);
+    }
     let result = result?;
     if args.output.is_json() {
         let files: serde_json::Map<String, serde_json::Value> = result
@@ -87,12 +95,13 @@ pub fn run(args: &DiskArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn measure(dir: &Path, kind: Kind, duration: Duration) -> anyhow::Result<Measured> {
+fn measure(dir: &Path, kind: Kind, duration: Duration, stop: &AtomicBool) -> anyhow::Result<Measured> {
+    let goes_on = |began: Instant| began.elapsed() < duration && !stop.load(Ordering::Relaxed);
     let mut latencies: Histogram<u64> = Histogram::new_with_bounds(1, 60_000_000, 3)?;
     let small = open(dir, "small", kind)?;
     let mut at = 0;
     let began = Instant::now();
-    while began.elapsed() < duration {
+    while goes_on(began) {
         let write = Instant::now();
         write_sync(&small, &[7u8; SMALL], &mut at, kind)?;
         latencies.saturating_record(u64::try_from(write.elapsed().as_micros())?.max(1));
@@ -101,7 +110,7 @@ fn measure(dir: &Path, kind: Kind, duration: Duration) -> anyhow::Result<Measure
     let block = vec![7u8; LARGE];
     let (mut at, mut bytes) = (0, 0u64);
     let began = Instant::now();
-    while began.elapsed() < duration {
+    while goes_on(began) {
         write_sync(&large, &block, &mut at, kind)?;
         bytes += LARGE as u64;
     }

@@ -6,7 +6,7 @@
 use super::PARTITIONS_DEFAULT;
 use super::figures::{Figures, NodeSync};
 use super::own_topic::OwnTopic;
-use crate::cli::out;
+use crate::cli::{out, similar};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use dlog_client::v1::{NodeStatsResponse, TopicDescription};
@@ -81,7 +81,8 @@ impl Load {
 
     async fn run_on(&self, client: &Client, topic: &str, stop: &CancellationToken) -> anyhow::Result<Figures> {
         let admin = client.admin();
-        let described = admin.describe_topic(topic).await.with_context(|| format!("can't use topic {topic}"))?;
+        let described = similar::explain(&admin, topic, admin.describe_topic(topic).await).await;
+        let described = described.with_context(|| format!("can't use topic {topic}"))?;
         let partitions = self.partition_count(&described)?;
         let options = ProducerOptions { acks: self.acks, timeout: self.timeout, ..ProducerOptions::default() };
         let producer = client.producer(options).context("can't produce")?;

@@ -5,6 +5,7 @@ use super::PARTITIONS_DEFAULT;
 use super::figures::{Figures, NodeSync};
 use super::load::{LATENCY_US_MAX, node_stats};
 use super::own_topic::OwnTopic;
+use crate::cli::similar;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use dlog_client::{Acks, Client, ConsumerOptions, Delivery, ProducerOptions, Record, TimestampMs};
@@ -93,7 +94,8 @@ impl Reading {
 
     async fn run_on(&self, client: &Client, topic: &str, stop: &CancellationToken) -> anyhow::Result<Figures> {
         let admin = client.admin();
-        let described = admin.describe_topic(topic).await.with_context(|| format!("can't use topic {topic}"))?;
+        let described = similar::explain(&admin, topic, admin.describe_topic(topic).await).await;
+        let described = described.with_context(|| format!("can't use topic {topic}"))?;
         let there = described.partitions.len() as u32;
         let partitions = match self.partitions {
             Some(wanted) if wanted > there => {
@@ -166,7 +168,7 @@ impl Reading {
             read.records += 1;
             let bytes = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len) as u64;
             read.bytes += bytes(&record.record.key) + bytes(&record.record.value);
-            if read.records % 1024 == 0 && stop.is_cancelled() {
+            if read.records.is_multiple_of(1024) && stop.is_cancelled() {
                 return Ok(());
             }
         }
