@@ -2,6 +2,11 @@
 
 mod bench_memory;
 mod changes;
+mod client_soak;
+mod consume_ends;
+mod consume_gap;
+mod consume_linearizable;
+mod consume_rack;
 mod death_of_all;
 mod dev;
 mod flood;
@@ -19,6 +24,7 @@ mod shards;
 mod soak;
 mod stopped_minority;
 mod sync_before_ack;
+mod tour;
 mod two_down;
 mod whole_file;
 mod wire;
