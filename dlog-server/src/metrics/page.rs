@@ -128,7 +128,7 @@ impl Page {
             leaderless += u64::from(progress.leader.is_none());
             // Another term's view of its followers is of the past.
             let status = statuses.get(&handle.replica).filter(|s| s.role == Role::Leader && s.term == progress.term);
-            let members = status.map(|status| members(status));
+            let members = status.map(members);
             under_replicated += u64::from(members.is_some_and(|(voters, in_sync)| in_sync < voters));
             if place < PARTITIONS_MAX {
                 partition(samples, &catalogue, handle, status);
