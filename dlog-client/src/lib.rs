@@ -3,7 +3,32 @@
 //! [`Client::connect`] needs the address of any one node and finds the others. A [`Producer`] tells the future of each
 //! record its partition and offset; a [`Consumer`] is a stream of records; [`Admin`] is the rest. What may succeed when
 //! tried again or elsewhere is tried within one deadline, and nobody is told of it; an [`Error`] says what failed, where, and
-//! whether it may have been applied.
+//! whether it may have been applied. Any future may be dropped at any moment; each says what that means.
+//!
+//! ```no_run
+//! use dlog_client::{Client, ClientOptions, ConsumerOptions, Error, NewTopic, ProducerOptions, Record, TimestampMs};
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Error> {
+//!     let client = Client::connect(ClientOptions::new(["127.0.0.1:7411"])).await?;
+//!     let topic = NewTopic { name: "greetings".to_owned(), if_not_exists: true, ..NewTopic::default() };
+//!     client.admin().create_topic(topic).await?;
+//!
+//!     let producer = client.producer(ProducerOptions::default())?;
+//!     let record = Record::new(TimestampMs::NONE, "hello").with_key("ada");
+//!     let at = producer.send("greetings", None, record).await?.await?;
+//!     println!("partition {} offset {}", at.partition, at.offset);
+//!     producer.close().await;
+//!
+//!     let mut consumer = client.consumer(ConsumerOptions::new("greetings")).await?;
+//!     while let Some(found) = consumer.next().await {
+//!         println!("{:?}", found?.record.value);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `docs/client.md` in the repository is the guide, `examples/tour.rs` a program to begin with.
 
 mod admin;
 mod backoff;
@@ -29,3 +54,8 @@ pub use error::Error;
 pub use offsets::OffsetsQuery;
 pub use options::ClientOptions;
 pub use producer::{Delivered, Delivery, Producer, ProducerOptions};
+
+/// The guide, so that its code is compiled with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/client.md")]
+struct Guide;

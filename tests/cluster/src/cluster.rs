@@ -34,9 +34,16 @@ impl Cluster {
     /// As [`Cluster::start_with`], with its directories below `dir`.
     #[track_caller]
     pub fn start_in(dir: &Path, count: usize, flags: &[&str]) -> Cluster {
-        let mut options: Vec<NodeOptions> = (1..=count).map(|i| NodeOptions::new(dir, &format!("n{i}"))).collect();
+        Cluster::start_each(dir, &vec![flags; count])
+    }
+
+    /// A node for each list of more flags, with directories below `dir`.
+    #[track_caller]
+    pub fn start_each(dir: &Path, flags: &[&[&str]]) -> Cluster {
+        let mut options: Vec<NodeOptions> =
+            (1..=flags.len()).map(|i| NodeOptions::new(dir, &format!("n{i}"))).collect();
         let list: Vec<String> = options.iter().map(|o| format!("{}=127.0.0.1:{}", o.name, o.peer)).collect();
-        for o in &mut options {
+        for (o, flags) in options.iter_mut().zip(flags) {
             o.initial_cluster = Some(list.join(","));
             o.flags = flags.iter().map(|flag| (*flag).to_string()).collect();
         }
