@@ -1,7 +1,8 @@
 //! What the command line takes and refuses, without running it.
 
-use super::Cli;
+use super::{Cli, problem};
 use clap::{CommandFactory, Parser};
+use dlog_core::error::ErrorCode;
 
 fn parses(line: &str) -> bool {
     Cli::try_parse_from(line.split_whitespace()).is_ok()
@@ -91,4 +92,19 @@ fn nonsense_and_what_is_not_built_is_refused() {
     ] {
         assert!(!parses(line), "{line}");
     }
+}
+
+#[test]
+fn every_command_that_an_error_names_is_there() {
+    let mut named = 0;
+    for code in ErrorCode::ALL {
+        let next = problem::next_command(*code).unwrap_or_default();
+        for command in next.split('`').skip(1).step_by(2).filter(|quoted| quoted.starts_with("dlog ")) {
+            let placed = [("NAME", "t"), ("TOPIC", "t"), ("HOST:PORT", "h:1"), ("DIR", "d")];
+            let line = placed.iter().fold(command.to_owned(), |line, (word, value)| line.replace(word, value));
+            assert!(parses(&line), "{code} sends its reader to `{command}`");
+            named += 1;
+        }
+    }
+    assert!(named > 10, "{named}");
 }

@@ -7,15 +7,16 @@ use std::path::Path;
 /// A mistake, its exit code, and what standard error must say.
 struct Mistake<'a> {
     args: Vec<&'a str>,
-    stdin: String,
     code: i32,
     says: Vec<&'a str>,
 }
 
 fn mistake<'a>(line: &'a str, code: i32, says: &[&'a str]) -> Mistake<'a> {
-    Mistake { args: line.split(' ').collect(), stdin: "x\n".into(), code, says: says.to_vec() }
+    Mistake { args: line.split(' ').collect(), code, says: says.to_vec() }
 }
 
+/// What every refusal says.
+const NOT_APPLIED: &str = "not applied";
 /// What no error may show to a user.
 const NEVER: &[&str] = &["panicked", "ErrorDetail", "tonic::", "Status {", "Some(", "Os {"];
 
@@ -32,24 +33,13 @@ fn check(ran: Ran, mistake: &Mistake<'_>) {
     ran.expect_code(mistake.code).expect_says(&mistake.says);
 }
 
-#[test]
-fn at_a_node_that_runs() {
-    let turn = Turn::take("errors-teach");
-    let cluster = Cluster::start(&turn, 1);
-    cluster.create_topic("orders", 2, &[]);
-    let address = cluster.nodes[0].options().client_address();
-    let folder = turn.dir().display().to_string();
-    let (one_folder, data) = (folder.clone(), cluster.data_dir(0).display().to_string());
-    let in_folder = format!("produce orders {one_folder}");
-    let running = format!("verify --data-dir {data}");
-    let no_log = format!("inspect log {one_folder}");
-    let not_applied = "not applied";
-    let mistakes = [
-        // Names that aren't there, with the one that was meant.
+/// Names that aren't there, with the one that was meant.
+fn of_names() -> Vec<Mistake<'static>> {
+    vec![
         mistake(
             "produce ordrs",
             1,
-            &["line 1 was not sent", "there is no topic ordrs", "did you mean orders?", not_applied],
+            &["line 1 was not sent", "there is no topic ordrs", "did you mean orders?", NOT_APPLIED],
         ),
         mistake("topic describe order", 1, &["can't describe topic order", "did you mean orders?", "dlog topic list"]),
         mistake("topic delete Orders --yes", 1, &["can't delete topic Orders", "did you mean orders?"]),
@@ -61,25 +51,35 @@ fn at_a_node_that_runs() {
         mistake("partition list payments", 1, &["there is no topic payments", "dlog topic list"]),
         mistake("produce orders -p 2", 1, &["orders", "2 partitions", "dlog topic describe"]),
         mistake("node describe n2", 1, &["there is no node", "n1", "dlog node list"]),
-        mistake("partition transfer orders/0 --to n2", 1, &["there is no node", "n1", not_applied]),
-        // What can't be made.
+        mistake("partition transfer orders/0 --to n2", 1, &["there is no node", "n1", NOT_APPLIED]),
+    ]
+}
+
+/// What can't be made.
+fn of_what_is_made() -> Vec<Mistake<'static>> {
+    vec![
         mistake(
             "topic create orders",
             1,
-            &["can't create topic orders", "exists", "--if-not-exists", not_applied, "node n1"],
+            &["can't create topic orders", "exists", "--if-not-exists", NOT_APPLIED, "node n1"],
         ),
         mistake(
             "topic create wide --replicas 3",
             1,
-            &["can't create topic wide", "3 replicas", "the cluster has 1", not_applied],
+            &["can't create topic wide", "3 replicas", "the cluster has 1", NOT_APPLIED],
         ),
         mistake("topic create __mine", 1, &["__mine", "begins with __"]),
         mistake("topic create a/b", 2, &["a/b", "A-Z a-z 0-9"]),
-        mistake("topic create odd --config retention.hours=3", 1, &["retention.hours", "retention.ms", not_applied]),
+        mistake("topic create odd --config retention.hours=3", 1, &["retention.hours", "retention.ms", NOT_APPLIED]),
         mistake("topic create odd --config segment.bytes=1", 1, &["segment.bytes", "64KiB"]),
         mistake("topic create odd --config segment.bytes", 2, &["segment.bytes", "KEY=VALUE"]),
         mistake("topic delete orders", 2, &["--yes", "dlog topic delete orders --yes"]),
-        // Verbs, flags and units.
+    ]
+}
+
+/// Verbs, flags and units.
+fn of_flags() -> Vec<Mistake<'static>> {
+    vec![
         mistake("tpoic list", 2, &["tpoic", "topic"]),
         mistake("topic lst", 2, &["lst", "list"]),
         mistake("topic list --ouput json", 2, &["--ouput", "--output"]),
@@ -91,7 +91,20 @@ fn at_a_node_that_runs() {
         mistake("offsets orders --at noon", 2, &["noon", "RFC 3339"]),
         mistake("partition transfer orders --to n1", 2, &["orders", "TOPIC/PARTITION"]),
         mistake("topic list -s localhost", 2, &["localhost", "HOST:PORT"]),
-        // Files.
+    ]
+}
+
+#[test]
+fn at_a_node_that_runs() {
+    let turn = Turn::take("errors-teach");
+    let cluster = Cluster::start(&turn, 1);
+    cluster.create_topic("orders", 2, &[]);
+    let address = cluster.nodes[0].options().client_address();
+    let folder = turn.dir().display().to_string();
+    let in_folder = format!("produce orders {folder}");
+    let running = format!("verify --data-dir {}", cluster.data_dir(0).display());
+    let no_log = format!("inspect log {folder}");
+    let of_files = vec![
         mistake("produce orders no/such/file", 1, &["can't open no/such/file"]),
         mistake(&in_folder, 1, &["can't open", "folder"]),
         mistake("verify --data-dir no/such/dir", 1, &["can't verify no/such/dir", "no folder"]),
@@ -99,13 +112,13 @@ fn at_a_node_that_runs() {
         mistake(&no_log, 1, &["can't inspect", "DATA/shard-N/logs/LOG/REPLICA"]),
         mistake("inspect segment no/such.segment", 1, &["can't inspect no/such.segment"]),
     ];
-    for mistake in &mistakes {
-        let ran = Verb::new(&address, &mistake.args).stdin(mistake.stdin.clone()).run();
-        let mut told = mistake.says.clone();
+    let mistakes = [of_names(), of_what_is_made(), of_flags(), of_files].into_iter().flatten();
+    for mut mistake in mistakes {
         if mistake.args[0] == "produce" && mistake.code == 1 {
-            told.push("0 records acked");
+            mistake.says.push("0 records acked");
         }
-        check(ran, &Mistake { args: mistake.args.clone(), stdin: String::new(), code: mistake.code, says: told });
+        let ran = Verb::new(&address, &mistake.args).stdin("x\n").run();
+        check(ran, &mistake);
     }
     let topics = cluster.dlog(["topic", "list", "-o", "json"]).ok().json();
     assert_eq!(topics.as_array().map(Vec::len), Some(1), "no mistake made or deleted anything: {topics}");
