@@ -42,10 +42,12 @@ struct Inner {
 }
 
 impl Client {
-    /// Finds the cluster: returns once a node has answered.
+    /// Finds the cluster: returns once a node has answered. Must be called on a tokio runtime, which the client's connections
+    /// then need as long as they are used.
     ///
     /// # Errors
-    /// `invalid_argument` without a server, `wrong_cluster`, or `timeout` with the last failure as its cause.
+    /// Always with outcome rejected: `invalid_argument` without a server or for an address that is none, `wrong_cluster` if
+    /// [`ClientOptions::cluster_id`] is another one, or `timeout` with the last failure as its cause.
     pub async fn connect(options: ClientOptions) -> Result<Client, Error> {
         if options.servers.is_empty() {
             return Err(Error::rejected(ErrorCode::InvalidArgument, "no server is given; give host:port of any node"));
@@ -76,15 +78,18 @@ impl Client {
     /// A producer. Nothing is sent until the first record.
     ///
     /// # Errors
-    /// `invalid_argument` if an option is out of its range.
+    /// `invalid_argument` if an option is out of its range, with the range.
     pub fn producer(&self, options: ProducerOptions) -> Result<Producer, Error> {
         Producer::new(self.clone(), options)
     }
 
-    /// A consumer of a topic: finds out where to begin and to end, then reads.
+    /// A consumer of a topic: finds out where to begin and to end, then reads ahead. Safe to cancel: nothing is left of it.
     ///
     /// # Errors
-    /// `unknown_topic`, `unknown_partition`, `unknown_node`, `offset_out_of_range`, or `timeout`.
+    /// Always with outcome rejected: `unknown_topic`, `unknown_partition`, `unknown_node`, `invalid_topic_name`;
+    /// `invalid_argument` if options contradict each other or the node has no replica of a partition;
+    /// `offset_out_of_range` where [`OnGap::Fail`](crate::OnGap::Fail) meets a gap; or `timeout` if nobody could tell where
+    /// the partitions begin and end, its cause saying why.
     pub async fn consumer(&self, options: ConsumerOptions) -> Result<Consumer, Error> {
         Consumer::open(self.clone(), options).await
     }

@@ -3,7 +3,13 @@
 use dlog_core::{ErrorCode, ErrorDetail, NodeId, Outcome, Stage};
 use std::fmt;
 
-/// What went wrong, where, whether the request may have been applied all the same, and what to do next. Cheap to clone.
+/// What went wrong ([`code`](Error::code)), where ([`stage`](Error::stage)), whether the request may have been applied all the
+/// same ([`outcome`](Error::outcome)), and what to do next ([`hint`](Error::hint)). Cheap to clone.
+///
+/// The outcome is what a program should go by. [`Outcome::Rejected`]: it was not applied and never will be, so it can be
+/// repeated or given up. [`Outcome::Unknown`]: it may be applied, or may yet be; a repeat by the caller may be a second one.
+/// Reads are always rejected. What can be retried was retried, on other nodes too, until the deadline; a `timeout` has what
+/// the last try met as its [`source`](std::error::Error::source).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     detail: Box<ErrorDetail>,
@@ -48,7 +54,7 @@ impl Error {
         self.detail.outcome
     }
 
-    /// The name of the node that said so, if it did.
+    /// The name of the node that said so; `None` if it was noticed on this side.
     pub fn node(&self) -> Option<&str> {
         self.detail.node.as_deref()
     }
@@ -63,12 +69,13 @@ impl Error {
         &self.detail
     }
 
-    /// Whether another try may succeed. This crate has already tried until the deadline.
+    /// Whether the same request may succeed later or elsewhere. This crate has already tried until the deadline; whoever tries
+    /// again should look at [`outcome`](Error::outcome) first.
     pub fn is_retryable(&self) -> bool {
         is_retryable(&self.detail)
     }
 
-    /// What the reader can do next, where the code alone tells.
+    /// What the reader can do next, where the code of the deepest cause tells: half a sentence, without a full stop.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self.cause.as_deref().map_or(self.code(), Error::code) {
             ErrorCode::UnknownTopic => "see `dlog topic list`, or make it with `dlog topic create`",

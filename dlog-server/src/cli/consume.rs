@@ -201,6 +201,7 @@ fn at_hand<S: Stream + Unpin>(stream: &mut S) -> Poll<Option<S::Item>> {
 
 impl<W: Write> Printer<'_, W> {
     async fn print_all(&mut self, consumer: &mut Consumer, stop: &CancellationToken) -> anyhow::Result<Exit> {
+        let mut reader_gone = std::pin::pin!(sink::reader_gone());
         while self.left > 0 {
             if stop.is_cancelled() {
                 return Ok(Exit::Interrupted);
@@ -213,6 +214,7 @@ impl<W: Write> Printer<'_, W> {
                     tokio::select! {
                         next = consumer.next() => next,
                         () = stop.cancelled() => return Ok(Exit::Interrupted),
+                        () = &mut reader_gone => return Err(out::Closed.into()),
                     }
                 }
             };

@@ -69,10 +69,10 @@ fn at_a_count_a_time_a_signal_and_a_closed_pipe() {
     out.read_to_string(&mut got).expect("text");
     assert_eq!(got.lines().count(), 13, "whole lines, each once");
 
-    // A reader that goes away: silently, with 0, whether it follows or not.
+    // A reader that goes away: silently, with 0, also if there is nothing more to write.
     let many = line(1).repeat(200_000);
-    produce(&cluster, &many);
-    for args in [&[][..], &["-F"]] {
+    for (args, more) in [(&["-F"][..], ""), (&[], &many), (&["-F"], "")] {
+        produce(&cluster, more);
         let stderr = turn.dir().join("closed.stderr");
         let mut command = verb::command(&cluster.servers());
         command.args(["consume", TOPIC]).args(args).stdin(Stdio::null()).stdout(Stdio::piped());

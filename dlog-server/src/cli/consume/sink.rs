@@ -1,6 +1,8 @@
 //! Standard output with a large buffer, flushed whenever nothing more is at hand.
 
+use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{self, Write};
+use tokio::sync::oneshot;
 
 /// Bytes that are collected before they are written: one system call for so many.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -45,6 +47,26 @@ impl<W: Write> Sink<W> {
         // A huge record must not keep its room for ever.
         self.buffer.shrink_to(4 * BUFFER_BYTES);
         result
+    }
+}
+
+/// Returns once the reader of standard output has gone: a follower that has nothing to write would not find out. Never for a
+/// file.
+pub async fn reader_gone() {
+    let (gone, told) = oneshot::channel();
+    // Blocks for as long as the reader is there; the end of the process takes the thread along.
+    let watch = move || {
+        let out = io::stdout();
+        // Errors and hang-ups are told without being asked for.
+        let mut watched = [PollFd::new(&out, PollFlags::empty())];
+        if poll(&mut watched, None).is_ok_and(|count| count > 0) {
+            gone.send(()).unwrap_or(());
+        }
+    };
+    let watches = std::thread::Builder::new().name("stdout".into()).spawn(watch).is_ok();
+    if !watches || told.await.is_err() {
+        // What can't be watched is found out when it is written to.
+        std::future::pending().await
     }
 }
 
