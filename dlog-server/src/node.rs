@@ -64,28 +64,13 @@ impl Node {
     /// What keeps it from starting, and what to do; a directory that needs an operator has its own kind.
     pub async fn start(config: NodeConfig) -> anyhow::Result<Node> {
         config.validate()?;
-        let descriptors = process::raise_fd_limit();
-        if let Some(max) = descriptors.filter(|max| *max < FDS_WANTED) {
-            tracing::warn!(max, wanted = FDS_WANTED, "few file descriptors: raise the hard limit (ulimit -Hn)");
-        }
-        // Records are nobody else's business; a directory that is there already keeps the mode that it was given.
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&config.data_dir)
-            .with_context(|| format!("can't make the data directory {}", config.data_dir.display()))?;
-        let lock = DirectoryLock::acquire(&config.data_dir)?;
+        let lock = prepare(&config)?;
         let client_listener = listen("--listen", config.listen).await?;
         let peer_listener = listen("--peer-listen", config.peer_listen).await?;
         let ops_listener = match config.ops_listen {
             Some(address) => Some(listen("--ops-listen", address).await?),
             None => None,
         };
-        if config.insecure {
-            tracing::warn!(
-                "--insecure: TLS and authentication are off; anyone who reaches the ports can read and write"
-            );
-        }
         let (shutdown, shutdown_seen) = watch::channel(false);
         let disk = OsDisk::new(&config.data_dir)?;
         let metrics = Arc::<Metrics>::default();
@@ -206,6 +191,25 @@ impl Node {
             tokio::time::sleep(STOP_LOOK).await;
         }
     }
+}
+
+/// Readies what a node needs before anything of it runs: descriptors, its directory, the lock on it.
+fn prepare(config: &NodeConfig) -> anyhow::Result<DirectoryLock> {
+    let descriptors = process::raise_fd_limit();
+    if let Some(max) = descriptors.filter(|max| *max < FDS_WANTED) {
+        tracing::warn!(max, wanted = FDS_WANTED, "few file descriptors: raise the hard limit (ulimit -Hn)");
+    }
+    // Records are nobody else's business; a directory that is there already keeps the mode that it was given.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
+        .with_context(|| format!("can't make the data directory {}", config.data_dir.display()))?;
+    let lock = DirectoryLock::acquire(&config.data_dir)?;
+    if config.insecure {
+        tracing::warn!("--insecure: TLS and authentication are off; anyone who reaches the ports can read and write");
+    }
+    Ok(lock)
 }
 
 async fn listen(flag: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
