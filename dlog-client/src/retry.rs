@@ -95,15 +95,14 @@ impl Tries {
         what: &str,
         deadline: Deadline,
     ) -> Result<Next, Error> {
-        if deadline.has_passed() {
-            let told =
-                if error.is_retryable() { Error::timeout(self.outcome, what, Some(error)) } else { self.told(error) };
-            return Err(told);
-        }
         let (next, wait) = self.next(&error, hinted);
         tracing::debug!(what, %error, ?next, ?wait, "tried again");
         deadline.sleep(wait).await;
-        Ok(next)
+        // A try without any time left would only hide why the others failed.
+        if !deadline.has_passed() {
+            return Ok(next);
+        }
+        Err(if error.is_retryable() { Error::timeout(self.outcome, what, Some(error)) } else { self.told(error) })
     }
 
     fn allows(&self, error: &Error) -> bool {
