@@ -3,7 +3,7 @@
 use crate::backoff::Backoff;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use dlog_core::{ErrorCode, Outcome};
+use dlog_core::{ErrorCode, Outcome, Stage};
 use std::time::Duration;
 
 /// Whether a failed request may be made again.
@@ -38,11 +38,20 @@ pub(crate) struct Tries {
     outcome: Outcome,
     /// The latest error named a leader.
     hinted: bool,
+    /// The error before the latest one.
+    earlier: Option<Error>,
 }
 
 impl Tries {
     pub(crate) fn new(retry: Retry) -> Tries {
-        Tries { retry, elsewhere: false, backoff: Backoff::new(), outcome: Outcome::Rejected, hinted: false }
+        Tries {
+            retry,
+            elsewhere: false,
+            backoff: Backoff::new(),
+            outcome: Outcome::Rejected,
+            hinted: false,
+            earlier: None,
+        }
     }
 
     /// Says whether another node can be asked.
@@ -55,6 +64,7 @@ impl Tries {
         self.backoff.reset();
         self.outcome = Outcome::Rejected;
         self.hinted = false;
+        self.earlier = None;
     }
 
     /// Gives the error back if another try may follow.
@@ -95,14 +105,25 @@ impl Tries {
         what: &str,
         deadline: Deadline,
     ) -> Result<Next, Error> {
+        if deadline.has_passed() {
+            return Err(match error.is_retryable() {
+                true => Error::timeout(self.outcome, what, Some(self.cause(error))),
+                false => self.told(error),
+            });
+        }
         let (next, wait) = self.next(&error, hinted);
         tracing::debug!(what, %error, ?next, ?wait, "tried again");
         deadline.sleep(wait).await;
-        // A try without any time left would only hide why the others failed.
-        if !deadline.has_passed() {
-            return Ok(next);
-        }
-        Err(if error.is_retryable() { Error::timeout(self.outcome, what, Some(error)) } else { self.told(error) })
+        self.earlier = Some(error);
+        Ok(next)
+    }
+
+    /// What the caller is to be told as the cause. A last try that the deadline cut short says nothing but that; the one
+    /// before it says what was wrong.
+    fn cause(&mut self, latest: Error) -> Error {
+        let cut = latest.detail().stage == Stage::Connection;
+        let earlier = self.earlier.take().filter(|_| cut);
+        earlier.unwrap_or(latest)
     }
 
     fn allows(&self, error: &Error) -> bool {
@@ -118,7 +139,7 @@ impl Tries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dlog_core::{ErrorDetail, Stage};
+    use dlog_core::ErrorDetail;
 
     fn rejected(code: ErrorCode) -> Error {
         Error::new(ErrorDetail::rejected(code, Stage::Service, "said"))
@@ -182,6 +203,12 @@ mod tests {
         let error = tries.pause(rejected(ErrorCode::NoLeader), false, "it", passed).await.expect_err("too late");
         assert_eq!(error.code(), ErrorCode::Timeout);
         assert!(std::error::Error::source(&error).is_some());
+        let later = Deadline::after(Duration::from_secs(3600));
+        tries.pause(rejected(ErrorCode::NoLeader), false, "it", later).await.expect("time is left");
+        let cut = Error::new(ErrorDetail::unknown(ErrorCode::Unavailable, Stage::Connection, "cut short"));
+        let error = tries.pause(cut, false, "it", passed).await.expect_err("too late");
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(cause.contains("no_leader"), "a try that was cut short hides what was wrong: {cause}");
         tries.set_elsewhere(true);
         let error = tries.pause(rejected(ErrorCode::CorruptData), false, "it", passed).await.expect_err("too late");
         assert_eq!(error.code(), ErrorCode::CorruptData, "not hidden behind a timeout");
