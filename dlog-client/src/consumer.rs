@@ -22,6 +22,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::Stream;
 
 /// Answers read ahead of the caller, all partitions together. Each is at most one answer's bytes, decompressed.
@@ -258,7 +259,12 @@ async fn chosen(
 ) -> Result<NodeInfo, Error> {
     let node = client.node(name, deadline).await.map_err(Error::of_read)?;
     for partition in partitions {
-        let replicas = &topic.route(*partition)?.replicas;
+        let mut replicas = topic.route(*partition)?.replicas.clone();
+        if !replicas.contains(&node.id) {
+            // It may have come to this node since.
+            let newer = client.refresh(&topic.name, false, Instant::now(), deadline).await.map_err(Error::of_read)?;
+            replicas = newer.route(*partition)?.replicas.clone();
+        }
         if !replicas.contains(&node.id) {
             let names: Vec<String> =
                 replicas.iter().filter_map(|id| client.node_by_id(*id)).map(|node| node.name).collect();

@@ -6,7 +6,7 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::metadata::{NodeInfo, Topic};
 use crate::retry::{Next, Tries};
-use dlog_core::{ErrorCode, ErrorDetail, PartitionIndex, Stage, TimestampMs, TopicId};
+use dlog_core::{ErrorCode, ErrorDetail, Outcome, PartitionIndex, Stage, TimestampMs, TopicId};
 use dlog_protocol::{TopicRef, services, status, v1};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -69,8 +69,16 @@ impl Client {
         let mut found = BTreeMap::new();
         let mut stale_since = None;
         let mut tries = Tries::new(Retry::Always);
+        let mut before = None;
         loop {
-            let (by_leader, mut last) = self.by_leader(topic, &missing, stale_since, deadline).await?;
+            let (by_leader, mut last) = match self.by_leader(topic, &missing, stale_since, deadline).await {
+                Ok(found) => found,
+                // The time was up while it asked who leads: why it had to ask says more.
+                Err(error) if error.is_retryable() && before.is_some() => {
+                    return Err(Error::timeout(Outcome::Rejected, WHAT, before));
+                }
+                Err(error) => return Err(error),
+            };
             let mut asked = JoinSet::new();
             for (node, partitions) in by_leader {
                 let within = deadline.remaining(ATTEMPT);
@@ -99,7 +107,9 @@ impl Client {
             }
             let silent = || Error::rejected(ErrorCode::Unavailable, "no leader answered");
             let failed_at = Instant::now();
-            let next = tries.pause(last.unwrap_or_else(silent), hinted, WHAT, deadline).await;
+            let last = last.unwrap_or_else(silent);
+            before = Some(last.clone());
+            let next = tries.pause(last, hinted, WHAT, deadline).await;
             stale_since = (next.map_err(Error::of_read)? == Next::Ask).then_some(failed_at);
         }
     }

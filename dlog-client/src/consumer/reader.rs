@@ -27,6 +27,9 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// The longest wait for a replica to take the request.
 const OPENING: Duration = Duration::from_secs(2);
 
+/// The longest wait for finding out who leads; after it those who are known to have replicas are asked.
+const FINDING: Duration = Duration::from_secs(3);
+
 /// Records of one answer.
 #[derive(Debug)]
 pub(crate) struct Chunk {
@@ -155,8 +158,7 @@ impl Reader {
             return Ok(node.clone());
         }
         let (topic, partition) = (&self.topic, self.partition);
-        // Finding it out is worth one answer's time; a follower goes on for ever.
-        let within = Deadline::after(self.deadline.remaining(self.options.timeout));
+        let within = Deadline::after(self.deadline.remaining(FINDING.min(self.options.timeout)));
         let leader = self.client.leader(&topic.name, topic.id, partition, self.stale_since.take(), within).await;
         let leader = match leader {
             Err(error) if !error.is_retryable() => return Err(error),

@@ -83,5 +83,16 @@ fn at_a_count_a_time_a_signal_and_a_closed_pipe() {
         assert_eq!(code(&mut child, "it ends when nobody reads"), Some(0), "{args:?}");
         assert_eq!(std::fs::read_to_string(&stderr).expect("a file"), "", "silently: {args:?}");
     }
+
+    // Who reads nothing more keeps a Ctrl-C from writing what was read: the second one doesn't wait for it.
+    let mut stuck = start(&cluster, &[]);
+    let mut out = BufReader::new(stuck.stdout.take().expect("piped"));
+    out.read_line(&mut String::new()).expect("text");
+    let ended = wait::until("it ends though nobody reads", BOUND, || {
+        // Gone already is what is waited for.
+        let _ = kill_process(Pid::from_child(&stuck), Signal::INT);
+        stuck.try_wait().expect("a child")
+    });
+    assert_eq!(ended.code(), Some(130));
     cluster.finish();
 }
