@@ -9,7 +9,6 @@ use crate::offsets::OffsetsQuery;
 use dlog_core::{ErrorCode, PartitionIndex, ProducerId, TopicId, TopicName};
 use dlog_protocol::{TopicRef, services, v1};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Request;
@@ -59,13 +58,12 @@ impl Admin {
         Admin { client }
     }
 
-    /// Makes a topic.
+    /// Makes a topic, once however often that has to be asked.
     ///
     /// # Errors
-    /// `topic_exists`, `invalid_topic_name`, `invalid_argument`; with outcome unknown if no node said whether it was made
-    /// (with `if_not_exists` it then is tried again until the timeout).
+    /// `topic_exists`, `invalid_topic_name`, `invalid_argument`; `timeout`, with outcome unknown if no node said whether it was
+    /// made.
     pub async fn create_topic(&self, topic: NewTopic) -> Result<v1::CreateTopicResponse, Error> {
-        let retry = if topic.if_not_exists || topic.dry_run { Retry::Always } else { Retry::IfRejected };
         let request = v1::CreateTopicRequest {
             name: topic.name,
             partitions: topic.partitions,
@@ -73,9 +71,9 @@ impl Admin {
             config: topic.config,
             if_not_exists: topic.if_not_exists,
             dry_run: topic.dry_run,
-            ..v1::CreateTopicRequest::default()
+            request_id: Some(changes::request_id()),
         };
-        ask!(self, "making the topic", retry, admin_client.create_topic(request))
+        ask!(self, "making the topic", Retry::Always, admin_client.create_topic(request))
     }
 
     /// Deletes a topic: the one that has this name now, whatever happens to the name meanwhile.
@@ -84,26 +82,15 @@ impl Admin {
     /// `unknown_topic`, `timeout`.
     pub async fn delete_topic(&self, name: &str, dry_run: bool) -> Result<v1::DeleteTopicResponse, Error> {
         let name = topic_name(name)?;
-        let deadline = self.client.deadline();
-        let topic = self.client.refresh(&name, false, Instant::now(), deadline).await?;
-        let topic_id = Some((&TopicRef::Id(topic.id)).into());
-        let request = v1::DeleteTopicRequest { topic: topic_id, dry_run, ..v1::DeleteTopicRequest::default() };
-        let tries = AtomicU32::new(0);
-        let call = |connection: Connection, within: Duration| {
-            tries.fetch_add(1, Ordering::Relaxed);
-            let request = self.client.timed_request(request.clone(), within);
-            async move { services::admin_client(connection.channel).delete_topic(request).await }
+        let topic = self.client.refresh(&name, false, Instant::now(), self.client.deadline()).await?;
+        let request = v1::DeleteTopicRequest {
+            topic: Some((&TopicRef::Id(topic.id)).into()),
+            dry_run,
+            request_id: Some(changes::request_id()),
         };
-        let answer = self.client.any_node("deleting the topic", deadline, Retry::Always, call).await;
+        let answer = ask!(self, "deleting the topic", Retry::Always, admin_client.delete_topic(request));
         self.client.view().forget_topic(&name);
-        match answer {
-            // An earlier try has done it: the id is never given again.
-            Err(error) if error.code() == ErrorCode::UnknownTopic && tries.into_inner() > 1 && !dry_run => {
-                let partitions = topic.partitions.len() as u32;
-                Ok(v1::DeleteTopicResponse { topic_id: topic.id.0, name: name.as_str().to_owned(), partitions })
-            }
-            answer => answer,
-        }
+        answer
     }
 
     /// All topics, by name.

@@ -74,7 +74,7 @@ fn selector(topic: TopicId) -> v1::TopicSelector {
 }
 
 /// 16 random bytes, never all 0.
-fn request_id() -> Bytes {
+pub(super) fn request_id() -> Bytes {
     let id = fastrand::Rng::with_seed(random_seed()).u128(1..);
     Bytes::copy_from_slice(&id.to_be_bytes())
 }

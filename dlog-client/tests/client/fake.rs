@@ -63,7 +63,8 @@ pub struct State {
     /// Nodes that take questions about offsets and never answer.
     pub silent: Vec<u32>,
     pub produced: Vec<(u32, ProduceInput)>,
-    pub created: u32,
+    /// The ids of the changes that were asked for.
+    pub changes: Vec<Bytes>,
     pub create_answers: Vec<Result<(), Status>>,
     pub produce_rule: ProduceRule,
     pub consume_rule: ConsumeRule,
@@ -104,7 +105,7 @@ impl Fake {
             offsets_asked: Vec::new(),
             silent: Vec::new(),
             produced: Vec::new(),
-            created: 0,
+            changes: Vec::new(),
             create_answers: Vec::new(),
             produce_rule: Box::new(|_, _| Action::Serve),
             consume_rule: Box::new(|_, batch| Ok(batch)),

@@ -5,7 +5,7 @@ pub mod range;
 pub mod sink;
 
 use super::exit::{Exit, ExitError};
-use super::{ClientArgs, Output, out, runtime};
+use super::{ClientArgs, Output, out, runtime, similar};
 use anyhow::Context as _;
 use dlog_client::{
     ConsumedRecord, Consumer, ConsumerOptions, End, Error, Offset, OnGap, ReadLevel, Start, TimestampMs,
@@ -163,7 +163,10 @@ pub fn run(args: ConsumeArgs) -> anyhow::Result<Exit> {
         let topic = args.topic.as_str();
         let opening = async {
             let client = args.client.connect().await?;
-            client.consumer(args.options()).await.with_context(|| format!("can't consume topic {topic}"))
+            let consumer = client.consumer(args.options()).await;
+            similar::explain(&client.admin(), topic, consumer)
+                .await
+                .with_context(|| format!("can't consume topic {topic}"))
         };
         let mut consumer = tokio::select! {
             consumer = opening => consumer?,

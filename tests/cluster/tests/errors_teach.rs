@@ -46,6 +46,7 @@ fn of_names() -> Vec<Mistake<'static>> {
         mistake("topic alter oders --config retention.ms=1h", 1, &["can't alter topic oders", "did you mean orders?"]),
         mistake("offsets odrers", 1, &["can't tell the offsets", "did you mean orders?"]),
         mistake("bench produce --topic odrers", 1, &["can't use topic odrers", "did you mean orders?"]),
+        mistake("consume odrers", 1, &["can't consume topic odrers", "did you mean orders?"]),
         mistake("offsets payments", 1, &["there is no topic payments", "dlog topic create"]),
         mistake("consume payments -o json", 1, &["there is no topic payments", "dlog topic create"]),
         mistake("partition list payments", 1, &["there is no topic payments", "dlog topic list"]),

@@ -73,10 +73,10 @@ impl Cluster for Node {
 impl Admin for Node {
     async fn create_topic(
         &self,
-        _request: Request<v1::CreateTopicRequest>,
+        request: Request<v1::CreateTopicRequest>,
     ) -> Result<Response<v1::CreateTopicResponse>, Status> {
         let mut state = self.fake.state();
-        state.created += 1;
+        state.changes.extend(request.into_inner().request_id);
         if !state.create_answers.is_empty() {
             state.create_answers.remove(0)?;
         }
@@ -85,14 +85,20 @@ impl Admin for Node {
 
     async fn delete_topic(
         &self,
-        _request: Request<v1::DeleteTopicRequest>,
+        request: Request<v1::DeleteTopicRequest>,
     ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
         let mut state = self.fake.state();
-        state.created += 1;
+        let id = request.into_inner().request_id.expect("the client names each change");
+        let repeated = state.changes.contains(&id);
+        state.changes.push(id);
         if !state.create_answers.is_empty() {
             state.create_answers.remove(0)?;
         }
         drop(state);
+        if repeated {
+            // What the first one did is told again.
+            return Ok(Response::new(v1::DeleteTopicResponse { name: TOPIC.to_owned(), ..Default::default() }));
+        }
         Err(status::to_status(&self.fake.error(ErrorCode::UnknownTopic, false)))
     }
 
