@@ -1,5 +1,7 @@
 //! The process's clocks: the one place where the server asks for the time.
 
+pub mod agreement;
+
 use dlog_core::{MonotonicTime, TimestampMs};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +23,7 @@ impl Clock {
     }
 }
 
-/// The wall clock, which only stamps records: it decides nothing.
+/// The wall clock. It stamps records; what it may decide beyond that says [`agreement::ClockAgreement`].
 pub fn wall_clock() -> TimestampMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

@@ -1,6 +1,7 @@
 //! What the services of a running node share.
 
 use crate::clock::Clock;
+use crate::clock::agreement::ClockAgreement;
 use crate::config::NodeConfig;
 use crate::metadata::group_zero::GroupZero;
 use crate::metadata::producer_ids::ProducerIds;
@@ -24,6 +25,8 @@ pub struct NodeContext {
     pub identity: Identity,
     /// The process's monotonic clock.
     pub clock: Clock,
+    /// Whether the wall clock may decide what is too old.
+    pub clock_agreement: Arc<ClockAgreement>,
     /// One for each shard, by number.
     pub shards: Vec<ShardHandle>,
     /// This node's replicas.

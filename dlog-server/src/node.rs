@@ -4,6 +4,7 @@ mod engine;
 mod formation;
 pub mod notify;
 
+use crate::clock::agreement;
 use crate::config::NodeConfig;
 use crate::context::NodeContext;
 use crate::metadata::group_zero::GroupZero;
@@ -81,7 +82,7 @@ impl Node {
         for (node, address) in formation::known_addresses(&config, &identity) {
             book.set(node, &address);
         }
-        let Engine { clock, replicas, outboxes, catalogue, applied, local, marks, threads } =
+        let Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, local, marks, threads } =
             engine::start(&config, &identity, &disk, &metrics)?;
         let peers = Arc::new(PeerPool::new(identity.cluster, identity.node, Arc::clone(&book)));
         let known = catalogue.clone();
@@ -89,6 +90,7 @@ impl Node {
             group_zero: GroupZero::new(identity.node, Arc::clone(&replicas), Arc::clone(&peers), known, applied),
             config,
             clock,
+            clock_agreement,
             shards: threads.handles(),
             replicas,
             catalogue: catalogue.clone(),
@@ -114,6 +116,7 @@ impl Node {
         let tasks = vec![
             tokio::spawn(reconciler.run(catalogue)),
             tokio::spawn(leadership::balance(Arc::clone(&context))),
+            tokio::spawn(agreement::compare(Arc::clone(&context))),
             tokio::spawn(register(Arc::clone(&context), registered_sender)),
         ];
         let mut listeners = vec![peer_server];

@@ -54,6 +54,7 @@ families! {
     UPTIME = Gauge "dlog_uptime_seconds", "Seconds since the node started.";
     READY = Gauge "dlog_ready", "1 if the node takes writes, as /readyz says.";
     INSECURE = Gauge "dlog_insecure", "1 if the node listens beyond loopback without TLS and authentication.";
+    CLOCK_AGREES = Gauge "dlog_wall_clock_agrees", "1 if a majority of the nodes has this node's time; else nothing is dropped by age.";
     RESIDENT = Gauge "dlog_process_resident_memory_bytes", "Memory of the process.";
     OPEN_FDS = Gauge "dlog_process_open_fds", "File descriptors that the process has open.";
     MAX_FDS = Gauge "dlog_process_max_fds", "File descriptors that the process may have open.";

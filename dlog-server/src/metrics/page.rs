@@ -3,6 +3,7 @@
 use super::families::{self, Family, PARTITIONS_MAX};
 use super::render::{Format, Labels, Sample, Value, render};
 use super::{ACKS, Metrics, process};
+use crate::clock::agreement::Verdict;
 use crate::context::NodeContext;
 use crate::peer::outbox::{Outboxes, Priority};
 use crate::replicas::ReplicaHandle;
@@ -62,6 +63,8 @@ impl Page {
         samples.add(families::UPTIME, Vec::new(), Value::Real(uptime));
         samples.whole(families::READY, ready.into());
         samples.whole(families::INSECURE, self.context.config.beyond_loopback().into());
+        let agrees = self.context.clock_agreement.verdict() == Verdict::Agrees;
+        samples.whole(families::CLOCK_AGREES, agrees.into());
         for (family, value) in [
             (families::RESIDENT, process::resident_bytes()),
             (families::OPEN_FDS, process::open_fds()),

@@ -1,6 +1,7 @@
 //! What of a node runs without a socket: its shards, group 0's apply thread, and the replicas found on the disk.
 
 use crate::clock::Clock;
+use crate::clock::agreement::ClockAgreement;
 use crate::config::NodeConfig;
 use crate::metadata::apply_thread::{AppliedWatch, ApplyMessage, ApplyThread};
 use crate::metrics::Metrics;
@@ -27,6 +28,8 @@ use tokio::sync::watch;
 pub struct Engine {
     /// The process's clock.
     pub clock: Clock,
+    /// Whether the wall clock may decide.
+    pub clock_agreement: Arc<ClockAgreement>,
     /// This node's replicas.
     pub replicas: Arc<Replicas>,
     /// Queues to peers.
@@ -88,10 +91,12 @@ pub fn start(
     let (apply_thread, catalogue, applied) = ApplyThread::new(store, group_zero_inbox, disk_senders.clone())?;
     let (apply, apply_queue) = mpsc::channel();
 
+    let clock_agreement = Arc::<ClockAgreement>::default();
     let plan = start::Plan {
         identity,
         disk,
         clock,
+        clock_agreement: &clock_agreement,
         replicas: &replicas,
         outboxes: &outboxes,
         apply: &apply,
@@ -117,7 +122,7 @@ pub fn start(
         vacant.insert(start_group_zero(identity, group_zero, &inboxes)?);
     }
     let threads = EngineThreads { shards, apply, apply_handle };
-    Ok(Engine { clock, replicas, outboxes, catalogue, applied, local, marks, threads })
+    Ok(Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, local, marks, threads })
 }
 
 /// The first start of group 0 here: its members follow from the bootstrap set alone.

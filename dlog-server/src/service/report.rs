@@ -1,5 +1,7 @@
 //! What this node knows of what it holds, and the same of every other node.
 
+use crate::clock::agreement::Verdict;
+use crate::clock::wall_clock;
 use crate::context::NodeContext;
 use crate::replicas::ReplicaProgress;
 use dlog_consensus::{Role, Status};
@@ -24,6 +26,7 @@ pub fn local_report(context: &NodeContext, request: &NodeReportRequest) -> NodeR
         applied_index: context.catalogue().applied().0,
         uptime_ms: context.clock.now().0 / 1_000_000,
         troubles: troubles(context),
+        wall_clock_ms: Some(wall_clock().0),
         ..NodeReportResponse::default()
     };
     for shard in &context.shards {
@@ -50,15 +53,25 @@ pub fn local_report(context: &NodeContext, request: &NodeReportRequest) -> NodeR
 }
 
 fn troubles(context: &NodeContext) -> Vec<NodeTrouble> {
-    if !context.config.beyond_loopback() {
-        return Vec::new();
-    }
-    vec![NodeTrouble {
+    let insecure = context.config.beyond_loopback().then(|| NodeTrouble {
         code: INSECURE.into(),
         subject: context.config.name.clone(),
         detail: "the node listens beyond loopback without TLS and authentication".into(),
         next: "keep its ports inside a network that you trust".into(),
-    }]
+    });
+    let clock = match context.clock_agreement.verdict() {
+        Verdict::Differs(by_ms) => Some(NodeTrouble {
+            code: "clocks_differ".into(),
+            subject: context.config.name.clone(),
+            detail: format!(
+                "its wall clock and those of other nodes differ by up to {} s; nothing that it leads is dropped by age",
+                by_ms / 1000
+            ),
+            next: "compare `date -u` on all nodes and set the clock that is wrong".into(),
+        }),
+        Verdict::Agrees | Verdict::Unknown => None,
+    };
+    insecure.into_iter().chain(clock).collect()
 }
 
 /// What is told of one replica: its members as of the last tick, everything that moves with the records as of now, so that

@@ -145,6 +145,7 @@ impl TestNode {
             config: args.into_config().expect("valid"),
             identity: identity(),
             clock: Clock::start(),
+            clock_agreement: Arc::default(),
             shards: vec![handle],
             group_zero: GroupZero::new(
                 NodeId(1),

@@ -8,7 +8,8 @@ use super::disk_thread::DiskMessage;
 use super::inbox::{AdmissionPermit, Inbox, ProposeRequest, ReplyResult, ShardMessage, StartReplica};
 use super::read_thread::FetchRequest;
 use super::retention::Retention;
-use crate::clock::{Clock, wall_clock};
+use crate::clock::Clock;
+use crate::clock::agreement::ClockAgreement;
 use crate::metadata::apply_thread::ApplyMessage;
 use crate::metrics::Metrics;
 use crate::peer::outbox::Outboxes;
@@ -51,6 +52,8 @@ pub struct Exits {
     pub outboxes: Arc<Outboxes>,
     /// The node's counters.
     pub metrics: Arc<Metrics>,
+    /// Whether the wall clock may decide what is too old.
+    pub clock_agreement: Arc<ClockAgreement>,
 }
 
 struct Waiter {
@@ -332,7 +335,7 @@ impl ConsensusThread {
 
     /// Moves the starts of logs that are led here and hold more than is wanted.
     fn retain(&mut self, now: MonotonicTime) {
-        for replica in self.retention.due(now, wall_clock) {
+        for replica in self.retention.due(now, || self.exits.clock_agreement.wall_clock()) {
             let Some(progress) = self.progress.get(&replica).map(|progress| *progress.borrow()) else { continue };
             let reader = self.logs.get(&replica).and_then(|log| self.replicas.reader(*log));
             let Some(reader) = reader.filter(|_| progress.role == Role::Leader) else { continue };

@@ -56,8 +56,8 @@ impl Retention {
         self.logs.remove(&replica);
     }
 
-    /// The replicas to look at in this tick. `wall` is asked once a pass.
-    pub fn due(&mut self, now: MonotonicTime, wall: impl FnOnce() -> TimestampMs) -> Vec<ReplicaId> {
+    /// The replicas to look at in this tick. `wall` is asked once a pass; `None`: nothing goes by time in this one.
+    pub fn due(&mut self, now: MonotonicTime, wall: impl FnOnce() -> Option<TimestampMs>) -> Vec<ReplicaId> {
         if self.queue.is_empty() {
             if now < self.next_pass {
                 return Vec::new();
@@ -68,17 +68,17 @@ impl Retention {
         self.queue.drain(..count).collect()
     }
 
-    fn begin_pass(&mut self, now: MonotonicTime, wall: TimestampMs) {
+    fn begin_pass(&mut self, now: MonotonicTime, wall: Option<TimestampMs>) {
         self.next_pass = now.plus(PASS_EVERY + PASS_EVERY.mul_f64(random().f64() / 5.0));
-        let verdict = self.guard.look(wall, milliseconds(now));
-        if let ClockVerdict::Jumped(by_ms) = verdict {
+        let verdict = wall.map(|wall| self.guard.look(wall, milliseconds(now)));
+        if let Some(ClockVerdict::Jumped(by_ms)) = verdict {
             tracing::warn!(
                 by_ms,
                 settle_s = SETTLE_MS / 1000,
                 "the wall clock jumped: nothing is dropped by age until it has been steady again; check the clock"
             );
         }
-        self.wall = (verdict == ClockVerdict::Steady).then_some(wall);
+        self.wall = wall.filter(|_| verdict == Some(ClockVerdict::Steady));
         self.queue = self.logs.keys().copied().collect();
     }
 

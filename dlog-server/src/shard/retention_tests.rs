@@ -37,7 +37,7 @@ fn segments(made: TimestampMs) -> Vec<SegmentFacts> {
 fn pass(retention: &mut Retention, seconds: u64) -> Vec<ReplicaId> {
     let mut all = Vec::new();
     loop {
-        let some = retention.due(at(seconds), || wall(seconds));
+        let some = retention.due(at(seconds), || Some(wall(seconds)));
         assert!(some.len() <= LOGS_PER_TICK);
         if some.is_empty() {
             return all;
@@ -88,8 +88,20 @@ fn age_counts_from_the_second_pass_on_and_not_after_a_jump() {
     pass(&mut retention, 20);
     let plan = retention.plan(id(1), at(20), ALL, &segments);
     assert_eq!((plan.log_start, plan.end_segment), (Some(Offset(10)), true));
-    retention.due(at(30), || wall(90_000));
+    retention.due(at(30), || Some(wall(90_000)));
     assert_eq!(retention.plan(id(1), at(30), ALL, &segments), RetentionPlan::default());
+}
+
+#[test]
+fn a_clock_that_the_others_do_not_have_decides_nothing() {
+    let mut retention = Retention::default();
+    retention.set(id(1), limits(Some(150), Some(1000)));
+    let segments = segments(wall(0));
+    for seconds in (10..100).step_by(10) {
+        retention.due(at(seconds), || None);
+        let plan = retention.plan(id(1), at(seconds), ALL, &segments);
+        assert_eq!((plan.log_start, plan.end_segment), (Some(Offset(10)), false), "by size all the same");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::inbox::{Inbox, ShardMessage};
 use super::sync_times::SyncTimes;
 use super::{ShardHandle, read_thread};
 use crate::clock::Clock;
+use crate::clock::agreement::ClockAgreement;
 use crate::metadata::apply_thread::ApplyMessage;
 use crate::metrics::Metrics;
 use crate::peer::outbox::Outboxes;
@@ -31,6 +32,8 @@ pub struct Plan<'a> {
     pub disk: &'a OsDisk,
     /// The process's clock.
     pub clock: Clock,
+    /// Whether the wall clock may decide.
+    pub clock_agreement: &'a Arc<ClockAgreement>,
     /// Where replicas are registered.
     pub replicas: &'a Arc<Replicas>,
     /// Queues to peers.
@@ -111,6 +114,7 @@ pub fn start_shard(
         apply: plan.apply.clone(),
         outboxes: Arc::clone(plan.outboxes),
         metrics: Arc::clone(plan.metrics),
+        clock_agreement: Arc::clone(plan.clock_agreement),
     };
     let mut consensus = ConsensusThread::new(
         host,

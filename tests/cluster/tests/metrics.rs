@@ -120,6 +120,11 @@ fn values_move_with_the_work() {
         assert_eq!(new.value("dlog_insecure"), 0.0);
         assert_eq!(new.value("dlog_replicas"), f64::from(PARTITIONS + 1), "and the metadata group's");
     }
+    for node in &cluster.nodes {
+        wait::until("the clocks agree: there is only one here", wait::LONG, || {
+            (Scrape::of(node).value("dlog_wall_clock_agrees") == 1.0).then_some(())
+        });
+    }
     of_partitions(&cluster);
     of_a_dead_leader(&mut cluster);
     cluster.finish();
