@@ -169,6 +169,12 @@ impl Driver {
         self.installed.is_some() || self.outstanding.iter().any(|write| write.snapshot.is_some())
     }
 
+    /// C of the newest snapshot whose install the replica wasn't told of.
+    pub(crate) fn installing_as_of(&self) -> Option<LogIndex> {
+        let written = self.outstanding.iter().filter_map(|write| write.snapshot.as_ref());
+        written.chain(&self.installed).map(|snapshot| snapshot.as_of).max()
+    }
+
     /// Since when the oldest write waits.
     pub(crate) fn writing_since(&self) -> Option<MonotonicTime> {
         self.outstanding.front().map(|write| write.since)

@@ -11,7 +11,8 @@ use dlog_core::{Frame, LogId, LogIndex, ReplicaId, Term};
 /// One replica as of the last group of the journal.
 ///
 /// Invariants: `local_start <= last_index`; `term` and `commit` never go back; `last` is known unless a cut moved the end;
-/// `producers` is never below `local_start`, but may lie above `last_index` behind a snapshot.
+/// `producers` is never below `local_start`, but may lie above `last_index` behind a snapshot; it is `None` or `producers_newest`,
+/// which never goes back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaMeta {
     /// Its log.
@@ -30,6 +31,9 @@ pub struct ReplicaMeta {
     pub membership: Bytes,
     /// Label of its newest producer file, which stands in its folder, synced.
     pub producers: Option<LogIndex>,
+    /// The greatest label that was given, as far as known. Labels only rise, over a reset too: so a file with a lower label than
+    /// both checkpoints have is named by nothing in the journal either, and can go.
+    pub producers_newest: Option<LogIndex>,
     /// The index before the first one kept.
     pub local_start: LogIndex,
     /// The last frame's index.
@@ -52,6 +56,7 @@ impl ReplicaMeta {
             membership_index: LogIndex::ZERO,
             membership: create.membership.clone(),
             producers: None,
+            producers_newest: None,
             local_start: create.start.index,
             last_index: create.start.index,
             last: Some(create.start),
@@ -113,15 +118,20 @@ impl ReplicaMeta {
                 self.producers = None;
             }
             WriteOp::Producers { index, .. } => {
-                if *index < self.local_start || Some(*index) < self.producers {
-                    let (start, known) = (self.local_start, self.producers);
+                if *index < self.local_start || Some(*index) < self.producers_newest {
+                    let (start, known) = (self.local_start, self.producers_newest);
                     return Err(format!("producers as of {index}, local start {start}, known as of {known:?}"));
                 }
-                self.producers = Some(*index);
+                self.label_producers(*index);
             }
             WriteOp::Delete => self.deleted = true,
         }
         Ok(())
+    }
+
+    /// Its newest producer file is the one of this label.
+    pub fn label_producers(&mut self, index: LogIndex) {
+        (self.producers, self.producers_newest) = (Some(index), Some(index));
     }
 
     fn append(&mut self, frame: &Frame) -> Result<(), String> {
@@ -152,5 +162,32 @@ impl ReplicaMeta {
         }
         (self.last_index, self.last) = (from.previous(), None);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dlog_core::Offset;
+
+    fn write(ops: Vec<WriteOp>) -> ReplicaWrite {
+        ReplicaWrite { log: LogId(2), replica: ReplicaId(9), commit: LogIndex::ZERO, ops }
+    }
+
+    /// A second snapshot with an older table took the file of the first one's label for the newer: the file that the journal
+    /// named was removed with the next checkpoint but one.
+    #[test]
+    fn labels_only_rise_over_a_reset_too() {
+        let at = |index| LogPoint { index: LogIndex(index), term: Term(1), next_offset: Offset(index), crc: 7 };
+        let table = |index| WriteOp::Producers { index: LogIndex(index), table: Bytes::new() };
+        let start = at(0);
+        let mut meta = ReplicaMeta::create(LogId(2), &Create { intent: LogIndex(1), membership: Bytes::new(), start });
+        meta.apply(&write(vec![WriteOp::Reset(at(67)), table(70)])).expect("a snapshot");
+        let back = meta.clone().apply(&write(vec![WriteOp::Reset(at(68)), table(69)]));
+        assert!(matches!(back, Err(StorageError::Invalid { .. })), "{back:?}");
+        meta.apply(&write(vec![WriteOp::Reset(at(68)), table(70)])).expect("the same state");
+        assert_eq!((meta.producers, meta.producers_newest), (Some(LogIndex(70)), Some(LogIndex(70))));
+        meta.apply(&write(vec![WriteOp::Reset(at(69))])).expect("without a table");
+        assert_eq!((meta.producers, meta.producers_newest), (None, Some(LogIndex(70))));
     }
 }

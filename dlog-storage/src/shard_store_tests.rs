@@ -65,6 +65,8 @@ struct ModelReplica {
     producers: Option<LogIndex>,
     /// The greatest label that was given.
     producers_max: Option<LogIndex>,
+    /// The same over resets: labels only rise.
+    labels_max: LogIndex,
     /// The furthest local start that retention may have reached.
     retired: LogIndex,
 }
@@ -112,6 +114,7 @@ impl Model {
                 told: LogIndex(0),
                 producers: None,
                 producers_max: None,
+                labels_max: LogIndex(0),
                 retired: create.start.index,
             };
             self.replicas.insert(id, replica);
@@ -133,6 +136,7 @@ impl Model {
             }
             WriteOp::Producers { index, .. } => {
                 (replica.producers, replica.producers_max) = (Some(*index), replica.producers_max.max(Some(*index)));
+                replica.labels_max = replica.labels_max.max(*index);
             }
             WriteOp::Delete => {
                 self.replicas.remove(&id);
@@ -246,7 +250,7 @@ impl Driver {
             let op = self.op(id, &replica);
             let snapshot = match &op {
                 WriteOp::Reset(at) if self.random.bool() => {
-                    let index = LogIndex(at.index.0 + self.random.u64(0..30));
+                    let index = LogIndex(at.index.0 + self.random.u64(0..30)).max(replica.labels_max);
                     let table = Bytes::from(index.0.to_le_bytes().to_vec());
                     Some(WriteOp::Producers { index, table })
                 }
@@ -342,6 +346,7 @@ impl Driver {
             if self.random.bool() {
                 let index = replica.recorded;
                 replica.producers_max = replica.producers_max.max(Some(index));
+                replica.labels_max = replica.labels_max.max(index);
                 tables.push((*id, index, Bytes::from(index.0.to_le_bytes().to_vec())));
             }
         }

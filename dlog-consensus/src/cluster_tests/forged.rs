@@ -263,6 +263,32 @@ fn a_replica_of_term_zero_is_not_asked_to_reject_a_vote() {
     assert_eq!(cluster.refused, 1);
 }
 
+/// A new leader may have applied less than the one before: with its older table the batches in between would be forgotten.
+#[test]
+fn a_snapshot_never_takes_the_state_back() {
+    let Scene { mut cluster, follower, good } = scene();
+    let replica = cluster.nodes[follower].replica.as_mut().expect("up");
+    let snapshot = |numbers: [u64; 5]| {
+        let (kind, snapshot) = (MessageKind::Snapshot, Some(forged_snapshot(numbers)));
+        Input::Peer(PeerMessage { kind, entries: Vec::new(), snapshot, ..good.clone() })
+    };
+    let mut step = |input: Input| {
+        let mut out = Vec::new();
+        replica.step(MonotonicTime(0), input, &mut out);
+        out
+    };
+    let refused = |out: &[Output]| out.iter().any(|output| matches!(output, Output::Refused { .. }));
+    let taken = step(snapshot([1, 1, 50, 62, 70]));
+    let write = taken.iter().find_map(|output| match output {
+        Output::Write { id, .. } => Some(*id),
+        _ => None,
+    });
+    assert!(refused(&step(snapshot([1, 1, 55, 59, 75]))), "the first one isn't durable yet");
+    step(Input::Persisted { write: write.expect("it is to be made durable") });
+    assert!(refused(&step(snapshot([1, 1, 55, 59, 75]))));
+    assert!(!refused(&step(snapshot([1, 1, 55, 62, 75]))), "the same state at a later place");
+}
+
 #[test]
 fn each_rule_refuses() {
     assert!(matches!(refusal_of(|m| m.to = replica_id(8)), Some(Refusal::NotForUs(_))));

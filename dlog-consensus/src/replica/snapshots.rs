@@ -111,6 +111,13 @@ impl Replica {
         if index > commit && next_offset < self.progress.high_watermark {
             return Err(Refusal::Snapshot("its offsets go back".to_owned()));
         }
+        // A leader may be behind the one before in what it has applied. With its table the batches in between would be forgotten;
+        // the next snapshot is sent when this one is given up, and by then it has applied more.
+        let known = self.driver.installing_as_of().map_or(self.as_of, |as_of| as_of.max(self.as_of));
+        if index > commit && snapshot.as_of < known {
+            let text = format!("it is as of {}, and what is known here as of {known}", snapshot.as_of);
+            return Err(Refusal::Snapshot(text));
+        }
         // The crate would take it for news.
         if index == commit && self.driver.storage().view.term(index) != Some(snapshot.point.term) {
             return Err(Refusal::Committed(index));
@@ -129,7 +136,8 @@ impl Replica {
             "a snapshot is installed; the records behind it follow"
         );
         self.installed_snapshots += 1;
-        self.as_of = self.as_of.max(snapshot.as_of);
+        debug_assert!(snapshot.as_of >= self.as_of, "checked when it came");
+        self.as_of = snapshot.as_of;
         self.membership_index = snapshot.as_of;
         self.membership = snapshot.membership;
         self.log_start = self.log_start.max(snapshot.log_start);

@@ -141,6 +141,7 @@ impl<D: Disk> Replay<'_, D> {
             membership_index: from.membership_index,
             membership: from.membership.clone(),
             producers: from.producers,
+            producers_newest: from.producers,
             local_start: from.log_state.local_start.index,
             last_index: from.log_state.last.index,
             last: Some(from.log_state.last),

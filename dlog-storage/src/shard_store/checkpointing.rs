@@ -119,13 +119,14 @@ impl<D: Disk> ShardStore<D> {
     fn store_table(&mut self, replica: ReplicaId, index: LogIndex, table: &[u8]) -> Result<(), StorageError> {
         let Some(known) = self.replicas.get_mut(&replica) else { return Ok(()) };
         let meta = &mut known.meta;
-        if known.log.is_none() || meta.deleted || index < meta.local_start || Some(index) <= meta.producers {
+        let is_news = index >= meta.local_start && Some(index) > meta.producers && Some(index) >= meta.producers_newest;
+        if known.log.is_none() || meta.deleted || !is_news {
             return Ok(());
         }
         let dir = self.paths.replica(meta.log, replica);
         let stored = producers::store(&self.disk, &dir, replica, index, table);
         if stored.is_ok() {
-            meta.producers = Some(index);
+            meta.label_producers(index);
         }
         stored.map_err(|error| self.judge(error))
     }

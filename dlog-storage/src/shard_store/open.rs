@@ -91,6 +91,7 @@ impl<D: Disk> ShardStore<D> {
             let dir = self.paths.replica(known.meta.log, *replica);
             let table = producers::load(&self.disk, &dir, *replica, &named)?;
             known.meta.producers = table.as_ref().map(|(index, _)| *index);
+            known.meta.producers_newest = known.meta.producers;
             match table {
                 Some(table) => drop(tables.insert(*replica, table)),
                 None if start == LogIndex::ZERO => {}
@@ -99,7 +100,7 @@ impl<D: Disk> ShardStore<D> {
                     let detail = "the producer file is missing or damaged, and the log no longer begins at 1";
                     self.damage.push((*replica, StorageError::corrupt(&path, 0, detail)));
                     // The checkpoint goes on naming it: the next start finds the same.
-                    known.meta.producers = Some(newest);
+                    known.meta.label_producers(newest);
                 }
             }
         }
