@@ -11,7 +11,6 @@ use dlog_protocol::{TopicRef, services, v1};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::Request;
 
 /// Everything but records. Each call is bounded by the client's timeout, retries included.
 #[derive(Clone, Debug)]
@@ -43,7 +42,7 @@ macro_rules! ask {
         let message = $message;
         client
             .any_node($what, client.deadline(), $retry, |connection: Connection, within: Duration| {
-                let request: Request<_> = client.timed_request(message.clone(), within);
+                let request: ::tonic::Request<_> = client.timed_request(message.clone(), within);
                 async move { services::$service(connection.channel).$method(request).await }
             })
             .await
@@ -74,23 +73,6 @@ impl Admin {
             request_id: Some(changes::request_id()),
         };
         ask!(self, "making the topic", Retry::Always, admin_client.create_topic(request))
-    }
-
-    /// Deletes a topic: the one that has this name now, whatever happens to the name meanwhile.
-    ///
-    /// # Errors
-    /// `unknown_topic`, `timeout`.
-    pub async fn delete_topic(&self, name: &str, dry_run: bool) -> Result<v1::DeleteTopicResponse, Error> {
-        let name = topic_name(name)?;
-        let topic = self.client.refresh(&name, false, Instant::now(), self.client.deadline()).await?;
-        let request = v1::DeleteTopicRequest {
-            topic: Some((&TopicRef::Id(topic.id)).into()),
-            dry_run,
-            request_id: Some(changes::request_id()),
-        };
-        let answer = ask!(self, "deleting the topic", Retry::Always, admin_client.delete_topic(request));
-        self.client.view().forget_topic(&name);
-        answer
     }
 
     /// All topics, by name.

@@ -1,5 +1,5 @@
-//! Changes of what exists: settings of a topic, and who should lead a partition. Each carries an id of its own, so that it is
-//! made once however often it has to be sent.
+//! Changes of what exists: a topic's settings and its end, and who should lead a partition. Each carries an id of its own, so
+//! that it is made once however often it has to be sent.
 
 use super::{Admin, topic_name};
 use crate::backoff::random_seed;
@@ -14,6 +14,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 impl Admin {
+    /// Deletes a topic: the one that has this name now, whatever happens to the name meanwhile.
+    ///
+    /// # Errors
+    /// `unknown_topic`, `timeout`.
+    pub async fn delete_topic(&self, name: &str, dry_run: bool) -> Result<v1::DeleteTopicResponse, Error> {
+        let topic = Some(selector(self.topic_now(name).await?));
+        let request = v1::DeleteTopicRequest { topic, dry_run, request_id: Some(request_id()) };
+        let answer = ask!(self, "deleting the topic", Retry::Always, admin_client.delete_topic(request));
+        self.client.view().forget_topic(&topic_name(name)?);
+        answer
+    }
+
     /// Changes settings of a topic: the one that has this name now. Those that `config` doesn't name stay; an empty value, or
     /// `default`, sets the default again. Returns every setting as it holds then.
     ///
@@ -29,12 +41,7 @@ impl Admin {
         let request_id = Some(request_id());
         let config = config.into_iter().collect();
         let request = v1::AlterTopicRequest { topic: Some(topic), config, dry_run, request_id };
-        let client = &self.client;
-        let call = |connection: Connection, within: Duration| {
-            let request = client.timed_request(request.clone(), within);
-            async move { services::admin_client(connection.channel).alter_topic(request).await }
-        };
-        let answer = client.any_node("altering the topic", client.deadline(), Retry::Always, call).await?;
+        let answer = ask!(self, "altering the topic", Retry::Always, admin_client.alter_topic(request))?;
         Ok(answer.config.into_iter().collect())
     }
 
@@ -54,12 +61,7 @@ impl Admin {
         let topic = Some(selector(self.topic_now(topic).await?));
         let request_id = Some(request_id());
         let request = v1::TransferLeadershipRequest { topic, partition, to: to.to_owned(), dry_run, request_id };
-        let client = &self.client;
-        let call = |connection: Connection, within: Duration| {
-            let request = client.timed_request(request.clone(), within);
-            async move { services::admin_client(connection.channel).transfer_leadership(request).await }
-        };
-        client.any_node("handing leadership over", client.deadline(), Retry::Always, call).await
+        ask!(self, "handing leadership over", Retry::Always, admin_client.transfer_leadership(request))
     }
 
     /// The id of the topic that has this name now, as the cluster and not only this client's memory has it.

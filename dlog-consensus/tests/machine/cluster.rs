@@ -79,6 +79,18 @@ pub fn replica(node: u32) -> ReplicaId {
     ReplicaId::new(NodeId(node), 1)
 }
 
+/// A cluster of three voters, and who leads it.
+pub fn three(seed: u64, options: ReplicaOptions) -> (Cluster, ReplicaId) {
+    let mut cluster = Cluster::new(seed, LogId(5), 3, 0, options);
+    let leader = cluster.elect();
+    (cluster, leader)
+}
+
+/// Who else is one of three.
+pub fn others(leader: ReplicaId) -> Vec<ReplicaId> {
+    (1..=3).map(replica).filter(|id| *id != leader).collect()
+}
+
 impl Cluster {
     /// Voters 1 to `voters`, learners after them, all running.
     pub fn new(seed: u64, log: LogId, voters: u32, learners: u32, options: ReplicaOptions) -> Cluster {

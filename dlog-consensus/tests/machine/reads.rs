@@ -1,20 +1,10 @@
 //! Where does the log end? Asked of any replica, whatever is lost on the way.
 
 use crate::clients::batch;
-use crate::cluster::{Cluster, Weather, replica};
+use crate::cluster::{Cluster, Weather, others, replica, three};
 use dlog_consensus::{Acks, Input, MessageKind, PeerMessage, ReplicaOptions, Reply};
 use dlog_core::error::{ErrorCode, ErrorDetail, Outcome};
-use dlog_core::{LogId, Offset, ReplicaId, RequestId};
-
-fn three(seed: u64) -> (Cluster, ReplicaId) {
-    let mut cluster = Cluster::new(seed, LogId(5), 3, 0, ReplicaOptions::default());
-    let leader = cluster.elect();
-    (cluster, leader)
-}
-
-fn others(leader: ReplicaId) -> Vec<ReplicaId> {
-    (1..=3).map(replica).filter(|id| *id != leader).collect()
-}
+use dlog_core::{Offset, ReplicaId, RequestId};
 
 fn read(cluster: &mut Cluster, node: ReplicaId) -> RequestId {
     let request = cluster.ask(node, Acks::Quorum);
@@ -43,7 +33,7 @@ fn append(cluster: &mut Cluster, leader: ReplicaId, number: u64) {
 /// The answer is an offset that this follower knows, and soon has: a reader waits for its read bound to get there.
 #[test]
 fn a_follower_that_lags_answers_once_it_knows_that_much_to_be_committed() {
-    let (mut cluster, leader) = three(1);
+    let (mut cluster, leader) = three(1, ReplicaOptions::default());
     let late = others(leader)[0];
     // It hears heartbeats, and none of the appends.
     cluster.blocked.insert((leader, late));
@@ -59,7 +49,7 @@ fn a_follower_that_lags_answers_once_it_knows_that_much_to_be_committed() {
 
 #[test]
 fn a_question_does_not_wait_for_the_followers_disk() {
-    let (mut cluster, leader) = three(2);
+    let (mut cluster, leader) = three(2, ReplicaOptions::default());
     let follower = others(leader)[0];
     append(&mut cluster, leader, 1);
     cluster.run_until("known", |cluster| cluster.node(follower).progress.high_watermark >= Offset(2));
@@ -74,7 +64,7 @@ fn a_question_does_not_wait_for_the_followers_disk() {
 #[test]
 fn lost_questions_and_answers_are_asked_again_under_another_context() {
     for lost in [MessageKind::ReadIndex, MessageKind::ReadIndexResponse] {
-        let (mut cluster, leader) = three(3);
+        let (mut cluster, leader) = three(3, ReplicaOptions::default());
         append(&mut cluster, leader, 1);
         let request = read(&mut cluster, others(leader)[0]);
         let mut contexts = Vec::new();
@@ -103,7 +93,7 @@ fn lost_questions_and_answers_are_asked_again_under_another_context() {
 /// A new leader that has committed nothing in its term stays silent; the follower asks until it has.
 #[test]
 fn a_read_waits_for_a_new_leaders_first_entry() {
-    let (mut cluster, leader) = three(4);
+    let (mut cluster, leader) = three(4, ReplicaOptions::default());
     append(&mut cluster, leader, 1);
     let [target, follower] = others(leader)[..] else { panic!("three") };
     cluster.run_until("quiet", |cluster| cluster.network.is_empty());
@@ -125,7 +115,7 @@ fn a_read_waits_for_a_new_leaders_first_entry() {
 
 #[test]
 fn without_a_leader_a_read_is_refused_at_once_and_without_a_majority_in_time() {
-    let (mut cluster, leader) = three(5);
+    let (mut cluster, leader) = three(5, ReplicaOptions::default());
     let [one, two] = others(leader)[..] else { panic!("three") };
     append(&mut cluster, leader, 1);
     cluster.blocked.extend([(leader, one), (leader, two), (one, leader), (two, leader)]);
@@ -161,7 +151,7 @@ fn without_a_leader_a_read_is_refused_at_once_and_without_a_majority_in_time() {
 #[test]
 fn no_read_is_stale_across_changes_of_leader() {
     for seed in 0..40 {
-        let (mut cluster, _) = three(100 + seed);
+        let (mut cluster, _) = three(100 + seed, ReplicaOptions::default());
         cluster.weather = Weather { drop: 10, double: 10, delay: 30, slow_disk: 30, late_segments: 0 };
         let (mut acked, mut number) = (Offset::ZERO, 1);
         let mut writes: Vec<RequestId> = Vec::new();

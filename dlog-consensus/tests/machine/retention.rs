@@ -1,22 +1,12 @@
 //! The log start, what is dropped below it, and replicas that come back too late: one rule at a time.
 
 use crate::clients::batch;
-use crate::cluster::{Cluster, Weather, replica};
+use crate::cluster::{Cluster, Weather, others, three};
 use dlog_consensus::{Acks, Input, MessageKind, Output, PeerMessage, ReplicaOptions, Reply};
 use dlog_core::error::{ErrorCode, Outcome};
 use dlog_core::write::WriteOp;
-use dlog_core::{FrameKind, LogId, LogIndex, Offset, ReplicaId};
+use dlog_core::{FrameKind, LogIndex, Offset, ReplicaId};
 use std::time::Duration;
-
-fn three(seed: u64, options: ReplicaOptions) -> (Cluster, ReplicaId) {
-    let mut cluster = Cluster::new(seed, LogId(5), 3, 0, options);
-    let leader = cluster.elect();
-    (cluster, leader)
-}
-
-fn others(leader: ReplicaId) -> Vec<ReplicaId> {
-    (1..=3).map(replica).filter(|id| *id != leader).collect()
-}
 
 /// Batches of two records, acked: numbers 2n + 1 of producer 9.
 fn append(cluster: &mut Cluster, leader: ReplicaId, sequences: std::ops::Range<i32>) {

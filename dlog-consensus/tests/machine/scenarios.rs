@@ -1,19 +1,9 @@
 //! One rule at a time, in good weather.
 
 use crate::clients::{batch, sized_batch};
-use crate::cluster::{Cluster, replica};
+use crate::cluster::{Cluster, others, replica, three};
 use dlog_consensus::{Acks, Input, MessageKind, Proposal, ReplicaOptions, Reply};
-use dlog_core::{LogId, LogIndex, ReplicaId};
-
-fn three(seed: u64, options: ReplicaOptions) -> (Cluster, ReplicaId) {
-    let mut cluster = Cluster::new(seed, LogId(5), 3, 0, options);
-    let leader = cluster.elect();
-    (cluster, leader)
-}
-
-fn others(leader: ReplicaId) -> Vec<ReplicaId> {
-    (1..=3).map(replica).filter(|id| *id != leader).collect()
-}
+use dlog_core::{LogId, LogIndex};
 
 #[test]
 fn a_leader_with_a_stuck_disk_acks_what_the_others_have() {
