@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Goes into the hash first: a later form of the set gives another cluster id.
 const DOMAIN: &[u8] = b"dlog bootstrap set 1";
 /// Voters of group 0, at most: they outlive two failures; more would slow every change of the catalogue.
-const VOTERS_MAX: usize = 5;
+pub const GROUP_ZERO_VOTERS_MAX: usize = 5;
 /// The number of a node's replica of group 0.
 const GROUP_ZERO_NUMBER: u32 = 1;
 
@@ -178,7 +178,11 @@ pub const fn group_zero_replica(node: NodeId) -> ReplicaId {
 
 /// How many of so many nodes vote in group 0: the largest odd number, at most five.
 pub const fn voter_count(nodes: usize) -> usize {
-    if nodes >= VOTERS_MAX { VOTERS_MAX } else { nodes.saturating_sub(1) / 2 * 2 + if nodes > 0 { 1 } else { 0 } }
+    if nodes >= GROUP_ZERO_VOTERS_MAX {
+        GROUP_ZERO_VOTERS_MAX
+    } else {
+        nodes.saturating_sub(1) / 2 * 2 + if nodes > 0 { 1 } else { 0 }
+    }
 }
 
 #[cfg(test)]

@@ -10,13 +10,16 @@ mod nodes;
 mod requests;
 mod state;
 mod topics;
+mod voters;
 
 pub use ids::PRODUCER_IDS_MAX;
 pub use nodes::{DIRECTORY_ID_BYTES, NodeInfo};
 pub use requests::REQUESTS_MAX;
 pub use state::StateChange;
 pub use topics::{NAMESPACE_DEFAULT, PartitionInfo, REPLICAS_DEFAULT, TopicInfo};
+pub use voters::MetadataVoters;
 
+use crate::bootstrap;
 use crate::command::{Command, CommandBody, CommandId, FoundCluster};
 use crate::outcome::{CommandOutcome, Rejection, RejectionCode};
 use crate::placement::{self, PlacementError};
@@ -47,6 +50,7 @@ pub struct Applied {
 pub struct Catalogue {
     applied: LogIndex,
     cluster: Option<[u8; 16]>,
+    metadata: MetadataVoters,
     nodes: Nodes,
     topics: Topics,
     deleted: DeletedLogs,
@@ -114,6 +118,10 @@ impl Catalogue {
                 self.cluster = Some(value.cluster.try_into().map_err(|_| "a cluster id has 16 bytes".to_owned())?);
                 Ok(())
             }
+            Key::Metadata => {
+                self.metadata.load(decode(value)?);
+                Ok(())
+            }
             Key::Ids => self.ids.load(decode(value)?),
             Key::Node(node) => self.nodes.load(node, decode(value)?),
             Key::Topic(topic) => self.topics.load_topic(topic, decode(value)?),
@@ -129,6 +137,7 @@ impl Catalogue {
         if let Some(cluster) = self.cluster {
             changes.put(Key::Cluster, &ClusterValue { cluster: cluster.to_vec() });
         }
+        self.metadata.save(&mut changes);
         self.ids.save(&mut changes);
         self.nodes.save_all(&mut changes);
         self.topics.save_all(&mut changes);
@@ -181,7 +190,7 @@ impl Catalogue {
         changes: &mut Changes,
     ) -> Result<CommandOutcome, Rejection> {
         match body {
-            CommandBody::FoundCluster(found) => self.found(found, changes),
+            CommandBody::FoundCluster(found) => self.found(index, found, changes),
             CommandBody::RegisterNode(register) => self.nodes.register(register, self.cluster.is_some(), changes),
             CommandBody::CreateTopic(create) => {
                 let Some(plan) = topics::check_create(create, &self.topics, &self.nodes)? else {
@@ -204,10 +213,29 @@ impl Catalogue {
             CommandBody::AlterTopic(alter) => self.topics.alter(alter, changes),
             CommandBody::AllocateProducerIds(allocate) => self.ids.allocate_producers(allocate, changes),
             CommandBody::PreferLeader(prefer) => self.topics.prefer(prefer, changes),
+            CommandBody::SetReplicas(set) => {
+                let Some(plan) = self.topics.check_set_replicas(set, &self.nodes)? else {
+                    return Ok(self.topics.intended_already(set));
+                };
+                let sets = [plan.fresh.clone()];
+                self.nodes.check_replicas(&sets)?;
+                let fresh = self.nodes.take_replicas(&sets, changes).concat();
+                Ok(self.topics.set_replicas(index, &plan, &fresh, changes))
+            }
+            CommandBody::ConfirmReplicas(confirm) if confirm.log == LogId::GROUP_ZERO.0 => {
+                self.metadata.confirm(confirm, changes)
+            }
+            CommandBody::ConfirmReplicas(confirm) => self.topics.confirm_replicas(confirm, changes),
+            CommandBody::SetMetadataVoters(set) => self.metadata.set(index, set, &self.nodes, changes),
         }
     }
 
-    fn found(&mut self, found: &FoundCluster, changes: &mut Changes) -> Result<CommandOutcome, Rejection> {
+    fn found(
+        &mut self,
+        index: LogIndex,
+        found: &FoundCluster,
+        changes: &mut Changes,
+    ) -> Result<CommandOutcome, Rejection> {
         let Ok(cluster) = <[u8; 16]>::try_from(found.cluster.as_slice()) else {
             return Err(Rejection::new(RejectionCode::Malformed, "a cluster id has 16 bytes"));
         };
@@ -221,6 +249,9 @@ impl Catalogue {
             None => {}
         }
         self.nodes.found(&found.members, changes)?;
+        let nodes: Vec<NodeId> = self.nodes.iter().map(|info| info.node).collect();
+        let voters = nodes.iter().copied().take(bootstrap::voter_count(nodes.len())).collect();
+        self.metadata.found(index, voters, changes);
         self.cluster = Some(cluster);
         changes.put(Key::Cluster, &ClusterValue { cluster: cluster.to_vec() });
         Ok(CommandOutcome::ClusterFounded)
@@ -234,6 +265,11 @@ impl Catalogue {
     /// The cluster id, once the bootstrap set was entered.
     pub fn cluster(&self) -> Option<[u8; 16]> {
         self.cluster
+    }
+
+    /// Who should vote in group 0.
+    pub fn metadata_voters(&self) -> &MetadataVoters {
+        &self.metadata
     }
 
     /// All nodes, by id.
@@ -316,6 +352,7 @@ impl Catalogue {
 
     fn check(&self) -> Result<(), String> {
         self.nodes.check()?;
+        self.metadata.check(&self.nodes, self.applied)?;
         self.topics.check(&self.nodes, &self.ids, self.applied)?;
         self.deleted.check(&self.topics, &self.ids, self.applied)?;
         self.requests.check(self.applied)

@@ -10,6 +10,9 @@
 //! | 14 | [`AlterTopic`] |
 //! | 15 | [`AllocateProducerIds`] |
 //! | 16 | [`PreferLeader`] |
+//! | 17 | [`SetReplicas`] |
+//! | 18 | [`ConfirmReplicas`] |
+//! | 19 | [`SetMetadataVoters`] |
 //!
 //! Tags are in every group 0 log: never reused. A new kind takes the next tag and is proposed only once every node of the
 //! cluster runs a version that knows it, because a node that doesn't know it rejects it.
@@ -66,6 +69,15 @@ pub enum CommandBody {
     /// Chooses the node that should lead a partition.
     #[prost(message, tag = "16")]
     PreferLeader(PreferLeader),
+    /// Says who should hold a partition.
+    #[prost(message, tag = "17")]
+    SetReplicas(SetReplicas),
+    /// A leader says that its log's members are those that were asked for.
+    #[prost(message, tag = "18")]
+    ConfirmReplicas(ConfirmReplicas),
+    /// Says who should vote in group 0.
+    #[prost(message, tag = "19")]
+    SetMetadataVoters(SetMetadataVoters),
 }
 
 /// Enters the bootstrap set, so that the catalogue knows every node of the cluster before each has registered (and
@@ -208,6 +220,52 @@ pub struct PreferLeader {
     pub node: u32,
 }
 
+/// Says which nodes should hold a partition from now on; a new intent. Nodes that hold it keep their replicas, the others get
+/// new ones. An older set as a new intent takes a change back.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetReplicas {
+    /// The topic's id.
+    #[prost(uint64, tag = "1")]
+    pub topic: u64,
+    /// The partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// The nodes, each once; the first should lead if who should now doesn't stay.
+    #[prost(uint32, repeated, tag = "3")]
+    pub nodes: Vec<u32>,
+    /// If not 0, the intent that the caller has seen must still be the newest.
+    #[prost(uint64, tag = "4")]
+    pub intent: u64,
+}
+
+/// The leader of a log says that its members are those of the newest intent, and that no change is under way.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ConfirmReplicas {
+    /// The log; 0 is group 0's own.
+    #[prost(uint64, tag = "1")]
+    pub log: u64,
+    /// The intent that it has reached. Another one than the newest is refused.
+    #[prost(uint64, tag = "2")]
+    pub intent: u64,
+    /// The index of its membership, in the log's own indexes. A lower one than was confirmed before is refused.
+    #[prost(uint64, tag = "3")]
+    pub membership: u64,
+    /// The replicas that vote.
+    #[prost(uint64, repeated, tag = "4")]
+    pub voters: Vec<u64>,
+}
+
+/// Says which nodes should vote in group 0 from now on; all others follow as learners.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetMetadataVoters {
+    /// The nodes, each once.
+    #[prost(uint32, repeated, tag = "1")]
+    pub nodes: Vec<u32>,
+    /// If not 0, the intent that the caller has seen must still be the newest.
+    #[prost(uint64, tag = "2")]
+    pub intent: u64,
+}
+
 /// The outermost message.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
@@ -215,7 +273,7 @@ struct Envelope {
     id_high: u64,
     #[prost(fixed64, tag = "2")]
     id_low: u64,
-    #[prost(oneof = "CommandBody", tags = "10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "CommandBody", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     body: Option<CommandBody>,
 }
 

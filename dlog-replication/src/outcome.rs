@@ -2,7 +2,7 @@
 
 use crate::command::CommandBody;
 use dlog_core::error::ErrorCode;
-use dlog_core::{NodeId, ProducerId, ReplicaId, TopicId};
+use dlog_core::{LogIndex, NodeId, ProducerId, ReplicaId, TopicId};
 use prost::Message;
 
 /// Bounds a rejection's message in the table of recent commands.
@@ -48,6 +48,16 @@ pub enum CommandOutcome {
     LeaderPreferred {
         /// The replica.
         replica: ReplicaId,
+    },
+    /// The set is the one that is intended.
+    ReplicasIntended {
+        /// The intent's version: the group 0 index that made it.
+        intent: LogIndex,
+    },
+    /// The intended set is confirmed.
+    ReplicasConfirmed {
+        /// The intent's version.
+        intent: LogIndex,
     },
     /// Nothing was changed.
     Rejected(Rejection),
@@ -95,6 +105,8 @@ pub enum RejectionCode {
     NotEnoughNodes = 24,
     /// A setting is out of its range.
     InvalidSetting = 25,
+    /// It speaks of an intent that is no longer the newest.
+    StaleIntent = 26,
     /// The catalogue holds as many as it may.
     LimitReached = 30,
 }
@@ -116,6 +128,7 @@ impl RejectionCode {
             23 => RejectionCode::InvalidArgument,
             24 => RejectionCode::NotEnoughNodes,
             25 => RejectionCode::InvalidSetting,
+            26 => RejectionCode::StaleIntent,
             30 => RejectionCode::LimitReached,
             _ => return None,
         })
@@ -131,6 +144,7 @@ impl RejectionCode {
             | RejectionCode::InvalidArgument
             | RejectionCode::InvalidSetting
             | RejectionCode::NotEnoughNodes
+            | RejectionCode::StaleIntent
             | RejectionCode::LimitReached => ErrorCode::InvalidArgument,
             RejectionCode::UnknownCommand => ErrorCode::Unsupported,
             RejectionCode::AlreadyApplied => ErrorCode::Internal,
@@ -163,10 +177,11 @@ pub(crate) fn shown(name: &str) -> String {
 /// The protobuf form: one flat message, the fields that a kind doesn't use are 0.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct OutcomeValue {
-    /// 1 founded, 2 registered, 3 created, 4 deleted, 5 altered, 6 producer ids, 7 rejected, 8 leader preferred.
+    /// 1 founded, 2 registered, 3 created, 4 deleted, 5 altered, 6 producer ids, 7 rejected, 8 leader preferred, 9 replicas intended,
+    /// 10 replicas confirmed.
     #[prost(uint32, tag = "1")]
     kind: u32,
-    /// The node, topic, first producer id or replica.
+    /// The node, topic, first producer id, replica or intent.
     #[prost(uint64, tag = "2")]
     id: u64,
     /// Partitions, or the count of producer ids.
@@ -204,6 +219,9 @@ impl CommandOutcome {
                 | (CommandOutcome::TopicAltered { .. }, CommandBody::AlterTopic(_))
                 | (CommandOutcome::ProducerIds { .. }, CommandBody::AllocateProducerIds(_))
                 | (CommandOutcome::LeaderPreferred { .. }, CommandBody::PreferLeader(_))
+                | (CommandOutcome::ReplicasIntended { .. }, CommandBody::SetReplicas(_))
+                | (CommandOutcome::ReplicasIntended { .. }, CommandBody::SetMetadataVoters(_))
+                | (CommandOutcome::ReplicasConfirmed { .. }, CommandBody::ConfirmReplicas(_))
         )
     }
 
@@ -234,6 +252,8 @@ impl From<&CommandOutcome> for OutcomeValue {
                 OutcomeValue { kind: 6, id: first.0 as u64, count: *count, ..empty }
             }
             CommandOutcome::LeaderPreferred { replica } => OutcomeValue { kind: 8, id: replica.0, ..empty },
+            CommandOutcome::ReplicasIntended { intent } => OutcomeValue { kind: 9, id: intent.0, ..empty },
+            CommandOutcome::ReplicasConfirmed { intent } => OutcomeValue { kind: 10, id: intent.0, ..empty },
             CommandOutcome::Rejected(rejection) => {
                 OutcomeValue { kind: 7, code: rejection.code as u32, message: rejection.message.clone(), ..empty }
             }
@@ -254,6 +274,8 @@ impl OutcomeValue {
             6 => CommandOutcome::ProducerIds { first: ProducerId(i64::try_from(self.id).ok()?), count: self.count },
             7 => CommandOutcome::Rejected(Rejection::new(RejectionCode::from_number(self.code)?, self.message)),
             8 => CommandOutcome::LeaderPreferred { replica: ReplicaId(self.id) },
+            9 => CommandOutcome::ReplicasIntended { intent: LogIndex(self.id) },
+            10 => CommandOutcome::ReplicasConfirmed { intent: LogIndex(self.id) },
             _ => return None,
         })
     }
@@ -273,6 +295,8 @@ mod tests {
             CommandOutcome::TopicAltered { topic: TopicId(9) },
             CommandOutcome::ProducerIds { first: ProducerId(1000), count: 100 },
             CommandOutcome::LeaderPreferred { replica: ReplicaId::new(NodeId(3), 7) },
+            CommandOutcome::ReplicasIntended { intent: LogIndex(12) },
+            CommandOutcome::ReplicasConfirmed { intent: LogIndex(13) },
             CommandOutcome::Rejected(Rejection::new(RejectionCode::TopicExists, "topic \"a\" exists")),
         ];
         for outcome in outcomes {
@@ -295,7 +319,7 @@ mod tests {
     fn every_code_has_its_number() {
         let known = (0..100).filter_map(|n| RejectionCode::from_number(n).map(|code| (n, code)));
         let numbers: Vec<u32> = known.inspect(|(n, code)| assert_eq!(*n, *code as u32)).map(|(n, _)| n).collect();
-        assert_eq!(numbers, [1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 30]);
+        assert_eq!(numbers, [1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 30]);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What one node has to do so that its replicas are those that the catalogue intends: a plan, computed and not carried out.
 //!
-//! Intent only ever starts replicas. A replica is deleted only when the catalogue *says* that its topic was deleted, above
-//! the index at which the replica was intended; a log that the catalogue doesn't know is left alone, since the catalogue of a
-//! node that lags (or was lost) doesn't know the newest.
+//! Intent only ever starts replicas. A replica is deleted only when the catalogue *says* so, above the index at which the replica
+//! was intended: its topic was deleted, or its partition's leader has confirmed a set without it. A log that the catalogue
+//! doesn't know is left alone, since the catalogue of a node that lags (or was lost) doesn't know the newest.
 
 use crate::catalogue::{Catalogue, PartitionInfo};
+use crate::intent::Intent;
 use crate::settings::TopicSettings;
 use dlog_core::{LogId, LogIndex, NodeId, PartitionIndex, ReplicaId, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,15 +15,17 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct LocalReplica {
     /// The replica.
     pub replica: ReplicaId,
-    /// Its log; group 0's is left alone.
+    /// Its log; group 0's is only ever told its intent.
     pub log: LogId,
     /// From its create record.
     pub intent: LogIndex,
     /// The settings that it runs with; `None` if none were given to it since the node's start.
     pub settings: Option<TopicSettings>,
+    /// The version of the intent that it was last told since the node's start, and whether that was confirmed.
+    pub told: Option<(LogIndex, bool)>,
 }
 
-/// What to do. Actions of one plan may be carried out in any order.
+/// What to do, in the order given: a replica goes before another one of the same log comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalAction {
     /// Start a replica that this node never had.
@@ -33,6 +36,13 @@ pub enum LocalAction {
         replica: ReplicaId,
         /// Its topic's settings.
         settings: TopicSettings,
+    },
+    /// Tell a replica what is wanted of its log's membership.
+    Intend {
+        /// The replica.
+        replica: ReplicaId,
+        /// The newest intent.
+        intent: Intent,
     },
     /// Delete a replica with its files, for good.
     Delete {
@@ -73,19 +83,43 @@ pub fn plan(
     marks: &BTreeSet<ReplicaId>,
 ) -> Vec<LocalAction> {
     let standing: BTreeMap<ReplicaId, &LocalReplica> = local.iter().map(|local| (local.replica, local)).collect();
-    let mut actions = Vec::new();
+    let gone = local.iter().filter(|local| is_out_of_use(catalogue, local));
+    let mut actions: Vec<LocalAction> =
+        gone.map(|local| LocalAction::Delete { replica: local.replica, log: local.log }).collect();
     for (replica, partition) in catalogue.replicas_on(node) {
         let Some(topic) = catalogue.topic(partition.topic) else { continue };
         match standing.get(&replica) {
             Some(local) if local.settings.as_ref() == Some(&topic.settings) => {}
             Some(_) => actions.push(LocalAction::Configure { replica, settings: topic.settings.clone() }),
             None if marks.contains(&replica) => {}
-            None => actions.push(LocalAction::Start(start(replica, partition, topic.settings.clone()))),
+            None => {
+                actions.push(LocalAction::Start(start(replica, partition, topic.settings.clone())));
+                let intent = Intent::of(catalogue, partition.log);
+                actions.extend(intent.map(|intent| LocalAction::Intend { replica, intent }));
+            }
         }
     }
-    let deleted = standing.values().filter(|local| is_deleted(catalogue, local));
-    actions.extend(deleted.map(|local| LocalAction::Delete { replica: local.replica, log: local.log }));
+    actions.extend(local.iter().filter_map(|local| tell(catalogue, local)));
     actions
+}
+
+/// What a replica is to be told of its log's intent, if it doesn't know.
+fn tell(catalogue: &Catalogue, local: &LocalReplica) -> Option<LocalAction> {
+    let newest = match local.log {
+        LogId::GROUP_ZERO => {
+            let metadata = catalogue.metadata_voters();
+            (metadata.intent, metadata.confirmed_intent == metadata.intent)
+        }
+        log => {
+            let partition = catalogue.partition_of_log(log).filter(|known| known.holders.contains(&local.replica))?;
+            (partition.intent, partition.is_confirmed())
+        }
+    };
+    if local.told == Some(newest) {
+        return None;
+    }
+    let intent = Intent::of(catalogue, local.log)?;
+    Some(LocalAction::Intend { replica: local.replica, intent })
 }
 
 fn start(replica: ReplicaId, partition: &PartitionInfo, settings: TopicSettings) -> StartReplica {
@@ -101,8 +135,14 @@ fn start(replica: ReplicaId, partition: &PartitionInfo, settings: TopicSettings)
     }
 }
 
-fn is_deleted(catalogue: &Catalogue, local: &LocalReplica) -> bool {
-    local.log != LogId::GROUP_ZERO && catalogue.deleted_at(local.log).is_some_and(|at| at > local.intent)
+fn is_out_of_use(catalogue: &Catalogue, local: &LocalReplica) -> bool {
+    if local.log == LogId::GROUP_ZERO {
+        return false;
+    }
+    let deleted = catalogue.deleted_at(local.log).is_some_and(|at| at > local.intent);
+    // The holders are fewer only by a confirmation of the newest intent, and no id comes back.
+    let partition = catalogue.partition_of_log(local.log).filter(|_| catalogue.applied() > local.intent);
+    deleted || partition.is_some_and(|known| !known.holders.contains(&local.replica))
 }
 
 #[cfg(test)]

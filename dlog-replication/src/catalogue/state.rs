@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `cluster` | [`ClusterValue`]: the bootstrap set's hash |
+//! | `metadata` | [`MetadataValue`]: who should vote in group 0 |
 //! | `ids` | [`IdsValue`]: the next id of each kind |
 //! | `node/` + node id, u32 BE | [`NodeValue`] |
 //! | `topic/` + topic id, u64 BE | [`TopicValue`] |
@@ -30,6 +31,7 @@ pub struct StateChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     Cluster,
+    Metadata,
     Ids,
     Node(NodeId),
     Topic(TopicId),
@@ -49,6 +51,7 @@ impl Key {
     pub(crate) fn encode(self) -> Vec<u8> {
         match self {
             Key::Cluster => b"cluster".to_vec(),
+            Key::Metadata => b"metadata".to_vec(),
             Key::Ids => b"ids".to_vec(),
             Key::Node(node) => [NODE, &node.0.to_be_bytes()].concat(),
             Key::Topic(topic) => [TOPIC, &topic.0.to_be_bytes()].concat(),
@@ -64,6 +67,9 @@ impl Key {
         let u64_of = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_be_bytes);
         if bytes == b"cluster" {
             return Some(Key::Cluster);
+        }
+        if bytes == b"metadata" {
+            return Some(Key::Metadata);
         }
         if bytes == b"ids" {
             return Some(Key::Ids);
@@ -114,6 +120,19 @@ pub(crate) struct ClusterValue {
     /// 16 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub(crate) cluster: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MetadataValue {
+    /// Nodes.
+    #[prost(uint32, repeated, tag = "1")]
+    pub(crate) intended: Vec<u32>,
+    #[prost(uint64, tag = "2")]
+    pub(crate) intent: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) confirmed_intent: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) confirmed_membership: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -185,6 +204,10 @@ pub(crate) struct PartitionValue {
     pub(crate) confirmed_intent: u64,
     #[prost(uint64, tag = "7")]
     pub(crate) preferred: u64,
+    #[prost(uint64, tag = "8")]
+    pub(crate) confirmed_membership: u64,
+    #[prost(uint64, repeated, tag = "9")]
+    pub(crate) holders: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -216,6 +239,7 @@ mod tests {
     #[test]
     fn golden_keys() {
         assert_eq!(Key::Cluster.encode(), b"cluster");
+        assert_eq!(Key::Metadata.encode(), b"metadata");
         assert_eq!(Key::Ids.encode(), b"ids");
         assert_eq!(Key::Node(NodeId(0x0102)).encode(), b"node/\0\0\x01\x02");
         assert_eq!(Key::Topic(TopicId(3)).encode(), b"topic/\0\0\0\0\0\0\0\x03");
@@ -239,7 +263,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn keys_round_trip(kind in 0..7, id in any::<u64>(), index in any::<u32>()) {
+        fn keys_round_trip(kind in 0..8, id in any::<u64>(), index in any::<u32>()) {
             let key = match kind {
                 0 => Key::Cluster,
                 1 => Key::Ids,
@@ -247,6 +271,7 @@ mod tests {
                 3 => Key::Topic(TopicId(id)),
                 4 => Key::Partition(TopicId(id), PartitionIndex(index)),
                 5 => Key::Deleted(LogId(id)),
+                6 => Key::Metadata,
                 _ => Key::Request(LogIndex(id)),
             };
             prop_assert_eq!(Key::decode(&key.encode()), Some(key));

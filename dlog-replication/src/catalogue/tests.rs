@@ -3,7 +3,8 @@
 use super::*;
 use crate::bootstrap::BootstrapSet;
 use crate::command::{
-    AllocateProducerIds, AlterTopic, CommandId, CreateTopic, DeleteTopic, PreferLeader, RegisterNode,
+    AllocateProducerIds, AlterTopic, CommandId, ConfirmReplicas, CreateTopic, DeleteTopic, PreferLeader, RegisterNode,
+    SetMetadataVoters, SetReplicas,
 };
 use crate::settings::TopicSettings;
 use crate::support_tests::{apply, cluster, create, create_topic, delete, register};
@@ -367,6 +368,8 @@ fn golden_state() {
 enum Step {
     Command(u128, CommandBody),
     Retry(usize),
+    /// The leader of this log confirms what is intended.
+    Confirm(u128, u64, u64),
     Bytes(Vec<u8>),
     Flip(u128, CommandBody, prop::sample::Index),
     Skip,
@@ -402,6 +405,17 @@ fn any_body() -> impl Strategy<Value = CommandBody> {
         1 => (0u64..4, 0u32..4, 0u32..6).prop_map(|(topic, partition, node)| {
             CommandBody::PreferLeader(PreferLeader { topic, partition, node })
         }),
+        3 => (0u64..4, 0u32..3, proptest::collection::vec(0u32..6, 0..5), 0u64..40).prop_map(|(topic, partition, nodes, intent)| {
+            // Mostly of the newest intent, whichever that is.
+            let intent = if intent < 30 { 0 } else { intent };
+            CommandBody::SetReplicas(SetReplicas { topic, partition, nodes, intent })
+        }),
+        1 => (proptest::collection::vec(0u32..6, 0..4), 0u64..2).prop_map(|(nodes, intent)| {
+            CommandBody::SetMetadataVoters(SetMetadataVoters { nodes, intent })
+        }),
+        1 => (0u64..4, 0u64..40, 0u64..5, proptest::collection::vec(0u64..6, 0..4)).prop_map(|(log, intent, membership, voters)| {
+            CommandBody::ConfirmReplicas(ConfirmReplicas { log, intent, membership, voters })
+        }),
         1 => found,
     ]
 }
@@ -410,14 +424,21 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (any::<u128>(), any_body()).prop_map(|(id, body)| Step::Command(id, body)),
         2 => (0usize..8).prop_map(Step::Retry),
+        2 => (any::<u128>(), 0u64..4, 0u64..9).prop_map(|(id, log, membership)| Step::Confirm(id, log, membership)),
         1 => proptest::collection::vec(any::<u8>(), 0..60).prop_map(Step::Bytes),
         2 => (any::<u128>(), any_body(), any::<prop::sample::Index>()).prop_map(|(id, body, bit)| Step::Flip(id, body, bit)),
         1 => Just(Step::Skip),
     ]
 }
 
-fn bytes_of(step: &Step, sent: &[Vec<u8>]) -> Option<Vec<u8>> {
+fn bytes_of(step: &Step, catalogue: &Catalogue, sent: &[Vec<u8>]) -> Option<Vec<u8>> {
     match step {
+        Step::Confirm(id, log, membership) => {
+            let intent = crate::Intent::of(catalogue, LogId(*log))?;
+            let voters = intent.voters.iter().map(|replica| replica.0).collect();
+            let confirm = ConfirmReplicas { log: *log, intent: intent.version.0, membership: *membership, voters };
+            Some(Command::new(CommandId(*id), CommandBody::ConfirmReplicas(confirm)).encode().to_vec())
+        }
         Step::Command(id, body) => Some(Command::new(CommandId(*id), body.clone()).encode().to_vec()),
         Step::Retry(back) => sent.len().checked_sub(back + 1).map(|at| sent[at].clone()),
         Step::Bytes(bytes) => Some(bytes.clone()),
@@ -440,7 +461,7 @@ proptest! {
         let (mut store, mut sent) = (Store::new(), Vec::new());
         for (index, step) in (1u64..).zip(&steps) {
             let index = LogIndex(index);
-            let Some(bytes) = bytes_of(step, &sent) else {
+            let Some(bytes) = bytes_of(step, &one, &sent) else {
                 one.skip(index);
                 other.skip(index);
                 continue;

@@ -1,5 +1,7 @@
 //! Topics and their partitions: who should hold which log.
 
+pub(crate) mod intents;
+
 use super::ids::Ids;
 use super::nodes::Nodes;
 use super::state::{Changes, Key, PartitionValue, TopicValue};
@@ -42,7 +44,8 @@ pub struct TopicInfo {
 
 /// One partition. The first replica of a set was chosen to lead it.
 ///
-/// Invariants: the sets have no node twice; `preferred` is in `intended`.
+/// Invariants: the sets have no node twice; `preferred` is in `intended`; `holders` holds `intended` and `confirmed`, and
+/// nothing else once the newest intent is confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionInfo {
     /// Its topic.
@@ -62,6 +65,11 @@ pub struct PartitionInfo {
     pub confirmed: Vec<ReplicaId>,
     /// The intent for which they were confirmed.
     pub confirmed_intent: LogIndex,
+    /// The index of the membership that was confirmed, in the partition's own log; 0 for that of creation.
+    pub confirmed_membership: LogIndex,
+    /// Every replica that may stand somewhere: the intended ones, the confirmed ones, and those of intents that were given up
+    /// since the last confirmation. In rising order. What isn't here is deleted, and never named again.
+    pub holders: Vec<ReplicaId>,
     /// The replica that should lead it while it is fit to.
     pub preferred: ReplicaId,
 }
@@ -209,6 +217,8 @@ impl Topics {
         self.by_name.insert(info.name.clone(), topic);
         self.topics.insert(topic, info);
         for (number, set) in (0u32..).zip(replicas) {
+            let mut holders = set.clone();
+            holders.sort_unstable();
             let partition = PartitionInfo {
                 topic,
                 index: PartitionIndex(number),
@@ -219,6 +229,8 @@ impl Topics {
                 intended: set,
                 intent: index,
                 confirmed_intent: index,
+                confirmed_membership: LogIndex::ZERO,
+                holders,
             };
             put_partition(&partition, changes);
             self.index_partition(&partition);
@@ -239,14 +251,7 @@ impl Topics {
             let place = (topic, PartitionIndex(number));
             let Some(partition) = self.partitions.remove(&place) else { continue };
             changes.delete(Key::Partition(topic, place.1));
-            self.by_log.remove(&partition.log);
-            for replica in &partition.intended {
-                let Some(on_node) = self.by_node.get_mut(&replica.node()) else { continue };
-                on_node.remove(replica);
-                if on_node.is_empty() {
-                    self.by_node.remove(&replica.node());
-                }
-            }
+            self.unindex_partition(&partition);
         }
         info.first_log..LogId(info.first_log.0 + u64::from(info.partitions))
     }
@@ -326,6 +331,11 @@ impl Topics {
         value: PartitionValue,
     ) -> Result<(), String> {
         let replicas = |ids: Vec<u64>| -> Vec<ReplicaId> { ids.into_iter().map(ReplicaId).collect() };
+        let mut holders = replicas(value.holders);
+        if holders.is_empty() {
+            holders = replicas(value.intended.clone());
+            holders.sort_unstable();
+        }
         let info = PartitionInfo {
             topic,
             index,
@@ -335,6 +345,8 @@ impl Topics {
             intent: LogIndex(value.intent),
             confirmed: replicas(value.confirmed),
             confirmed_intent: LogIndex(value.confirmed_intent),
+            confirmed_membership: LogIndex(value.confirmed_membership),
+            holders,
             preferred: ReplicaId(value.preferred),
         };
         self.partitions.insert((topic, index), info);
@@ -354,6 +366,17 @@ impl Topics {
         self.by_log.insert(partition.log, place);
         for &replica in &partition.intended {
             self.by_node.entry(replica.node()).or_default().insert(replica, place);
+        }
+    }
+
+    fn unindex_partition(&mut self, partition: &PartitionInfo) {
+        self.by_log.remove(&partition.log);
+        for replica in &partition.intended {
+            let Some(on_node) = self.by_node.get_mut(&replica.node()) else { continue };
+            on_node.remove(replica);
+            if on_node.is_empty() {
+                self.by_node.remove(&replica.node());
+            }
         }
     }
 
@@ -404,7 +427,7 @@ impl Topics {
         if log != Some(partition.log.0) || partition.log >= ids.next_log() || partition.log == LogId::GROUP_ZERO {
             return Err("its log is not possible");
         }
-        for set in [&partition.creation, &partition.intended, &partition.confirmed] {
+        for set in [&partition.creation, &partition.intended, &partition.confirmed, &partition.holders] {
             let distinct: BTreeSet<NodeId> = set.iter().map(|replica| replica.node()).collect();
             if set.is_empty() || distinct.len() != set.len() {
                 return Err("a replica set is empty or has a node twice");
@@ -415,6 +438,13 @@ impl Topics {
             if !set.iter().all(given) {
                 return Err("a replica was never given");
             }
+        }
+        let mut named = partition.intended.iter().chain(&partition.confirmed);
+        if !named.all(|replica| partition.holders.contains(replica)) {
+            return Err("a replica that is intended or confirmed may not stand anywhere");
+        }
+        if partition.is_confirmed() && partition.holders.len() != partition.intended.len() {
+            return Err("a replica that is out of use may still stand");
         }
         if !partition.intended.contains(&partition.preferred) {
             return Err("its preferred leader is none of its replicas");
@@ -467,6 +497,9 @@ fn put_partition(info: &PartitionInfo, changes: &mut Changes) {
         intent: info.intent.0,
         confirmed: numbers(&info.confirmed),
         confirmed_intent: info.confirmed_intent.0,
+        confirmed_membership: info.confirmed_membership.0,
+        // Those of a confirmed set follow from it.
+        holders: if info.is_confirmed() { Vec::new() } else { numbers(&info.holders) },
         preferred: info.preferred.0,
     };
     changes.put(Key::Partition(info.topic, info.index), &value);

@@ -73,6 +73,7 @@ impl Reconciler {
                     log: start.log,
                     intent: start.intent,
                     settings: Some(start.settings),
+                    told: None,
                 };
                 self.local.insert(start.replica, local);
             }
@@ -88,8 +89,13 @@ impl Reconciler {
                     local.settings = Some(settings);
                 }
             }
+            LocalAction::Intend { replica, intent } => {
+                if let Some(local) = self.local.get_mut(&replica) {
+                    local.told = Some((intent.version, intent.confirmed));
+                }
+            }
             LocalAction::Delete { replica, log } => {
-                tracing::info!(%replica, %log, "deleting a replica: its topic is gone");
+                tracing::info!(%replica, %log, "deleting a replica: it is out of use");
                 self.shard(replica).inbox.send(ShardMessage::Delete { replica });
                 self.local.remove(&replica);
                 self.marks.insert(replica);

@@ -143,5 +143,5 @@ fn start_group_zero(identity: &Identity, replica: ReplicaId, inboxes: &[Inbox]) 
         retention_bytes: None,
         retention_ms: None,
     }));
-    Ok(LocalReplica { replica, log: LogId::GROUP_ZERO, intent: LogIndex::ZERO, settings: None })
+    Ok(LocalReplica { replica, log: LogId::GROUP_ZERO, intent: LogIndex::ZERO, settings: None, told: None })
 }
