@@ -65,10 +65,11 @@ impl Host {
         Ok(())
     }
 
-    /// Ends a replica for good: its last output deletes it. Nothing happens if it isn't here.
-    pub fn delete(&mut self, replica: ReplicaId, out: &mut HostOutputs) {
+    /// Ends a replica for good, because the catalogue as of the group 0 index `ended` says that it is out of use: its last output
+    /// deletes it. Nothing happens if it isn't here.
+    pub fn delete(&mut self, replica: ReplicaId, ended: LogIndex, out: &mut HostOutputs) {
         if let Some(gone) = self.replicas.remove(&replica) {
-            gone.delete(&mut self.scratch);
+            gone.delete(ended, &mut self.scratch);
             out.extend(self.scratch.drain(..).map(|output| (replica, output)));
         }
     }

@@ -256,8 +256,8 @@ impl Driver {
     }
 
     /// The last write of a replica that leaves this node.
-    pub(crate) fn write_delete(&mut self, out: &mut Vec<Output>) {
-        let (id, write) = self.next_write(vec![WriteOp::Delete]);
+    pub(crate) fn write_delete(&mut self, ended: LogIndex, out: &mut Vec<Output>) {
+        let (id, write) = self.next_write(vec![WriteOp::Delete { ended }]);
         out.push(Output::Write { id, write });
     }
 

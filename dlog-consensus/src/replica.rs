@@ -497,12 +497,13 @@ impl Replica {
         &self.membership
     }
 
-    /// Ends the replica: everything that waits fails, and its last write deletes it.
-    pub fn delete(mut self, out: &mut Vec<Output>) {
+    /// Ends the replica, which is out of use as of the group 0 index `ended`: everything that waits fails, and its last write
+    /// deletes it.
+    pub fn delete(mut self, ended: LogIndex, out: &mut Vec<Output>) {
         let text = "the replica was removed from this node; ask for the partition's leader again";
         let error = ErrorDetail::unknown(ErrorCode::NotLeader, Stage::Replication, text);
         self.pending.fail_all(&error, out);
         self.reads.fail_all(&error, out);
-        self.driver.write_delete(out);
+        self.driver.write_delete(ended, out);
     }
 }

@@ -64,7 +64,11 @@ pub enum WriteOp {
         table: Bytes,
     },
     /// The replica is deleted for good: its files go once this is durable, its id stays as a mark.
-    Delete,
+    Delete {
+        /// The group 0 index as of which the catalogue says that the replica is out of use. A catalogue of before may still
+        /// intend it, so the mark stays until no power loss can bring such a one back.
+        ended: LogIndex,
+    },
 }
 
 /// What is known of a replica from its first moment on.

@@ -50,6 +50,8 @@ pub enum LocalAction {
         replica: ReplicaId,
         /// Its log.
         log: LogId,
+        /// The group 0 index as of which the catalogue says so.
+        ended: LogIndex,
     },
 }
 
@@ -83,9 +85,10 @@ pub fn plan(
     marks: &BTreeSet<ReplicaId>,
 ) -> Vec<LocalAction> {
     let standing: BTreeMap<ReplicaId, &LocalReplica> = local.iter().map(|local| (local.replica, local)).collect();
+    let ended = catalogue.applied();
     let gone = local.iter().filter(|local| is_out_of_use(catalogue, local));
     let mut actions: Vec<LocalAction> =
-        gone.map(|local| LocalAction::Delete { replica: local.replica, log: local.log }).collect();
+        gone.map(|local| LocalAction::Delete { replica: local.replica, log: local.log, ended }).collect();
     for (replica, partition) in catalogue.replicas_on(node) {
         let Some(topic) = catalogue.topic(partition.topic) else { continue };
         match standing.get(&replica) {

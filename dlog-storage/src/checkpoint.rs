@@ -19,7 +19,7 @@
 //!       4 count of replicas, then each:
 //!         8 replica, 8 log, 8 intent, 8 term, 1 has a vote, 8 vote, 8 commit, 8 membership index,
 //!         4 length, membership, 1 has a producer file, 8 its index, then its log state (see `log_state`)
-//!       4 count of marks, then each: 8 replica, 8 intent, 1 kind (1 deleted, 2 retired)
+//!       4 count of marks, then each: 8 replica, 8 until, 1 kind (1 deleted, 2 retired)
 //! ```
 
 use crate::disk::{Disk, DiskFile};
@@ -41,9 +41,9 @@ const CRC_AT: usize = 60;
 /// A replica that is gone for good but whose id must not be started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The group 0 index of the intent that started it. Once group 0's synced applied index has passed the end of that
-    /// intent, the mark can go.
-    pub intent: LogIndex,
+    /// The group 0 index as of which the catalogue no longer intends it. Once group 0's synced applied index is there, the
+    /// mark can go.
+    pub until: LogIndex,
     /// Why it is gone.
     pub kind: MarkKind,
 }
@@ -148,7 +148,7 @@ impl Checkpoint {
         put_len(&mut out, self.marks.len());
         for (replica, mark) in &self.marks {
             put_u64(&mut out, replica.0);
-            put_u64(&mut out, mark.intent.0);
+            put_u64(&mut out, mark.until.0);
             out.push(match mark.kind {
                 MarkKind::Deleted => 1,
                 MarkKind::Retired => 2,
@@ -207,13 +207,13 @@ impl Checkpoint {
         let replicas = (0..count).map(|_| ReplicaCheckpoint::decode(body)).collect::<Result<Vec<_>, String>>()?;
         let mut marks = BTreeMap::new();
         for _ in 0..take_u32(body)? {
-            let (replica, intent) = (ReplicaId(take_u64(body)?), LogIndex(take_u64(body)?));
+            let (replica, until) = (ReplicaId(take_u64(body)?), LogIndex(take_u64(body)?));
             let kind = match take::<1>(body)? {
                 [1] => MarkKind::Deleted,
                 [2] => MarkKind::Retired,
                 [other] => return Err(format!("mark {other} is unknown")),
             };
-            marks.insert(replica, Mark { intent, kind });
+            marks.insert(replica, Mark { until, kind });
         }
         Ok(Checkpoint { sequence, position, replicas, marks })
     }

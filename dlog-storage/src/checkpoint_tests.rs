@@ -27,7 +27,7 @@ fn checkpoint(sequence: u64) -> Checkpoint {
         sequence,
         position: JournalPosition { generation: 1, position: 4096, number: 2, crc: 3 },
         replicas: vec![replica],
-        marks: marks.map(|(replica, kind)| (replica, Mark { intent: LogIndex(1), kind })).into(),
+        marks: marks.map(|(replica, kind)| (replica, Mark { until: LogIndex(1), kind })).into(),
     }
 }
 

@@ -324,7 +324,7 @@ fn row_15_a_deleted_replica() {
         let disk = disk();
         let (mut store, _) = store(&disk, 2);
         store.checkpoint(Vec::new()).expect("made");
-        store.commit(write(0, vec![WriteOp::Delete])).expect("committed");
+        store.commit(write(0, vec![WriteOp::Delete { ended: LogIndex(9) }])).expect("committed");
         if written_out {
             store.write_out().expect("written out");
             disk.set_lose_unsynced(LoseUnsynced::Nothing);
@@ -333,8 +333,8 @@ fn row_15_a_deleted_replica() {
         let (store, restored) = open(&disk);
         assert!(restored.is_empty());
         assert_eq!(
-            store.known_marks().map(|(replica, mark)| (replica, mark.intent.0)).collect::<Vec<_>>(),
-            [(REPLICA, 4)]
+            store.known_marks().map(|(replica, mark)| (replica, mark.until.0)).collect::<Vec<_>>(),
+            [(REPLICA, 9)]
         );
         assert!(disk.list("shard-3/logs/1").expect("there").is_empty());
     }

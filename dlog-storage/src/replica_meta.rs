@@ -41,7 +41,7 @@ pub struct ReplicaMeta {
     /// All of the last frame that the next one is checked against; `None` behind a cut, until frames follow.
     pub last: Option<LogPoint>,
     /// Gone for good; its files go with the next write-out.
-    pub deleted: bool,
+    pub deleted: Option<LogIndex>,
 }
 
 impl ReplicaMeta {
@@ -60,7 +60,7 @@ impl ReplicaMeta {
             local_start: create.start.index,
             last_index: create.start.index,
             last: Some(create.start),
-            deleted: false,
+            deleted: None,
         }
     }
 
@@ -83,7 +83,7 @@ impl ReplicaMeta {
             return Err(invalid(format!("a write for log {}, but it is of log {}", write.log, self.log)));
         }
         for op in &write.ops {
-            if self.deleted {
+            if self.deleted.is_some() {
                 return Err(invalid("an operation after its delete".to_string()));
             }
             self.apply_op(op).map_err(invalid)?;
@@ -124,7 +124,7 @@ impl ReplicaMeta {
                 }
                 self.label_producers(*index);
             }
-            WriteOp::Delete => self.deleted = true,
+            WriteOp::Delete { ended } => self.deleted = Some(*ended),
         }
         Ok(())
     }

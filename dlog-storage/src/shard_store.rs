@@ -181,8 +181,8 @@ impl<D: Disk> ShardStore<D> {
             Err(GroupFailure::InDoubt(error)) => return Err(self.poison(error)),
         };
         for (replica, meta) in metas {
-            if meta.deleted {
-                self.marks.insert(replica, Mark { intent: meta.intent, kind: MarkKind::Deleted });
+            if let Some(until) = meta.deleted {
+                self.marks.insert(replica, Mark { until, kind: MarkKind::Deleted });
             }
             match self.replicas.get_mut(&replica) {
                 Some(known) => known.meta = meta,
@@ -311,7 +311,7 @@ impl<D: Disk> ShardStore<D> {
                 self.removal_owed |= log.has_below_log_start();
             }
             WriteOp::Reset(point) => log.reset(*point)?,
-            WriteOp::Delete => {
+            WriteOp::Delete { .. } => {
                 let known = self.replicas.remove(&replica).expect("just seen");
                 known.log.expect("just seen").delete()?;
                 self.unsynced_dirs.insert(log_dir);
@@ -361,7 +361,7 @@ impl<D: Disk> ShardStore<D> {
 
     /// The replicas here, rising.
     pub fn replicas(&self) -> impl Iterator<Item = ReplicaId> {
-        self.replicas.iter().filter(|(_, known)| !known.meta.deleted).map(|(replica, _)| *replica)
+        self.replicas.iter().filter(|(_, known)| known.meta.deleted.is_none()).map(|(replica, _)| *replica)
     }
 
     /// From when on a segment of this replica is full; no effect if it isn't here.
@@ -374,16 +374,16 @@ impl<D: Disk> ShardStore<D> {
         }
     }
 
-    /// Deleted and retired replicas whose ids must not be started again, with the intent that started them.
+    /// Deleted and retired replicas whose ids must not be started again.
     pub fn known_marks(&self) -> impl Iterator<Item = (ReplicaId, Mark)> {
         self.marks.iter().map(|(replica, mark)| (*replica, *mark))
     }
 
-    /// Forgets the marks of intents that group 0's *synced* applied index has passed: the catalogue never intends them
-    /// again. Durable with the next checkpoint.
+    /// Forgets the marks of replicas that the catalogue as of `applied`, group 0's *synced* applied index, no longer intends: no
+    /// power loss brings one back that does. Durable with the next checkpoint.
     pub fn forget_marks(&mut self, applied: LogIndex) {
         let replicas = &self.replicas;
-        self.marks.retain(|replica, mark| mark.intent > applied || replicas.contains_key(replica));
+        self.marks.retain(|replica, mark| mark.until > applied || replicas.contains_key(replica));
     }
 
     /// What of a replica's files the start found missing, short or foreign. Empty for a healthy shard.

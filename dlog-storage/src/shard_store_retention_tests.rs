@@ -312,7 +312,7 @@ fn commits_go_on_while_a_checkpoint_is_made() {
         // The journal of this test has room for a group every few slices.
         let ops = match slices % 8 {
             0 => vec![write(id(1), 0, vec![WriteOp::HardState { term: Term(slices), vote: None }])],
-            1 if slices == 25 => vec![write(id(20), 0, vec![WriteOp::Delete])],
+            1 if slices == 25 => vec![write(id(20), 0, vec![WriteOp::Delete { ended: LogIndex(9) }])],
             _ => continue,
         };
         store.commit(ops).expect("committed");

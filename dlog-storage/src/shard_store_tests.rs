@@ -138,7 +138,7 @@ impl Model {
                 (replica.producers, replica.producers_max) = (Some(*index), replica.producers_max.max(Some(*index)));
                 replica.labels_max = replica.labels_max.max(*index);
             }
-            WriteOp::Delete => {
+            WriteOp::Delete { .. } => {
                 self.replicas.remove(&id);
                 self.marks.insert(id);
             }
@@ -302,7 +302,7 @@ impl Driver {
                 let index = last.index.0.max(replica.told.0) + self.random.u64(0..20);
                 WriteOp::Reset(self.point(index))
             }
-            _ => WriteOp::Delete,
+            _ => WriteOp::Delete { ended: LogIndex(9) },
         }
     }
 

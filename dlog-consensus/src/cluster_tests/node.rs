@@ -47,7 +47,7 @@ impl Disk {
                     assert!(from > self.commit, "a committed frame is cut");
                     self.frames.retain(|frame| frame.index < from);
                 }
-                WriteOp::Delete => panic!("nobody asked for it"),
+                WriteOp::Delete { .. } => panic!("nobody asked for it"),
             }
         }
         // Known when the write was made: it counts once the write's own frames stand.

@@ -80,7 +80,7 @@ impl Model {
             }
             WriteOp::Configuration { index, membership } => self.membership = Some((*index, membership.clone())),
             WriteOp::Producers { index, table } => self.keep_producers(*index, table.clone()),
-            WriteOp::Delete => panic!("nobody asked for it"),
+            WriteOp::Delete { .. } => panic!("nobody asked for it"),
         }
     }
 

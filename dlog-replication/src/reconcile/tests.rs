@@ -70,7 +70,7 @@ fn replicas_of_deleted_topics_go() {
     create_topic(&mut catalogue, "a", 1, 1);
     let local = started(&plan(&catalogue, NODE, &[], &none()));
     apply(&mut catalogue, CommandBody::DeleteTopic(delete("a")));
-    let deleted = LocalAction::Delete { replica: local[0].replica, log: local[0].log };
+    let deleted = LocalAction::Delete { replica: local[0].replica, log: local[0].log, ended: catalogue.applied() };
     assert_eq!(plan(&catalogue, NODE, &local, &none()), [deleted]);
     // Intended above the deletion: this catalogue can't speak of it.
     let later = LocalReplica { intent: catalogue.applied(), ..local[0].clone() };
@@ -138,7 +138,7 @@ fn a_replica_goes_only_when_a_set_without_it_is_confirmed() {
     let start = plan(&catalogue, comes, &[], &none()).remove(0);
     assert!(matches!(start, LocalAction::Start(start) if start.voters == made.creation));
     apply(&mut catalogue, confirm(&moved, 5));
-    let delete = LocalAction::Delete { replica: there[0].replica, log: made.log };
+    let delete = LocalAction::Delete { replica: there[0].replica, log: made.log, ended: catalogue.applied() };
     assert_eq!(plan(&catalogue, leaves, &there, &none()), [delete]);
     let later = LocalReplica { intent: catalogue.applied(), ..there[0].clone() };
     assert_eq!(plan(&catalogue, leaves, &[later], &none()), [], "intended above what this catalogue knows");

@@ -208,7 +208,9 @@ fn print_write(printer: &mut Printer, write: &ReplicaWrite) {
             WriteOp::LogStart(offset) => printer.line(format_args!("    log start {offset}")),
             WriteOp::Reset(point) => printer.line(format_args!("    reset to behind index {}", point.index)),
             WriteOp::Producers { index, .. } => printer.line(format_args!("    producers as of index {index}")),
-            WriteOp::Delete => printer.line(format_args!("    delete")),
+            WriteOp::Delete { ended } => {
+                printer.line(format_args!("    delete, out of use since group 0 index {ended}"))
+            }
         }
     }
 }

@@ -94,9 +94,9 @@ impl Reconciler {
                     local.told = Some((intent.version, intent.confirmed));
                 }
             }
-            LocalAction::Delete { replica, log } => {
+            LocalAction::Delete { replica, log, ended } => {
                 tracing::info!(%replica, %log, "deleting a replica: it is out of use");
-                self.shard(replica).inbox.send(ShardMessage::Delete { replica });
+                self.shard(replica).inbox.send(ShardMessage::Delete { replica, ended });
                 self.local.remove(&replica);
                 self.marks.insert(replica);
             }

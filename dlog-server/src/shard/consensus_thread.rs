@@ -220,7 +220,7 @@ impl ConsensusThread {
                 let _ = self.exits.disk.send(DiskMessage::SegmentBytes(replica, segment_bytes));
                 self.retention.set(replica, RetentionLimits { bytes: retention_bytes, ms: retention_ms });
             }
-            ShardMessage::Delete { replica } => self.delete(replica),
+            ShardMessage::Delete { replica, ended } => self.delete(replica, ended),
             ShardMessage::Transfer { replica, to } => self.step(replica, Input::TransferLeadership { to: Some(to) }),
             ShardMessage::TakeProducers => self.take_producers(),
             ShardMessage::HandOver { reply } => self.hand_over(reply),
@@ -324,8 +324,8 @@ impl ConsensusThread {
         self.preferred = preferred;
     }
 
-    fn delete(&mut self, replica: ReplicaId) {
-        self.host.delete(replica, &mut self.outputs);
+    fn delete(&mut self, replica: ReplicaId, ended: LogIndex) {
+        self.host.delete(replica, ended, &mut self.outputs);
         self.preferred.remove(&replica);
         self.logs.remove(&replica);
         self.progress.remove(&replica);

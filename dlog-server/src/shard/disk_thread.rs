@@ -222,7 +222,8 @@ impl DiskThread {
         }
         let syncs = group.iter().any(|write| !write.ops.is_empty());
         let created: Vec<ReplicaId> = group.iter().filter(|write| creates(write)).map(|write| write.replica).collect();
-        for write in group.iter().filter(|write| write.ops.contains(&WriteOp::Delete)) {
+        let deletes = |write: &&ReplicaWrite| write.ops.iter().any(|op| matches!(op, WriteOp::Delete { .. }));
+        for write in group.iter().filter(deletes) {
             self.state.segment_bytes.remove(&write.replica);
         }
         let began = Instant::now();

@@ -57,8 +57,8 @@ pub enum ShardMessage {
         /// For how many milliseconds records are kept; `None`: for ever.
         retention_ms: Option<u64>,
     },
-    /// The catalogue has confirmed that this replica goes.
-    Delete { replica: ReplicaId },
+    /// The catalogue as of the group 0 index `ended` has confirmed that this replica goes.
+    Delete { replica: ReplicaId, ended: LogIndex },
     /// Hand leadership of one replica to another.
     Transfer { replica: ReplicaId, to: ReplicaId },
     /// The disk thread is about to write a checkpoint and wants the producer tables as of now.

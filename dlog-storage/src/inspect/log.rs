@@ -134,7 +134,7 @@ impl ReplicaPicture {
                     self.base_last = self.base_last.min(LogIndex(from.0.saturating_sub(1)));
                 }
                 WriteOp::LogStart(offset) => self.state.log_start = self.state.log_start.max(*offset),
-                WriteOp::Delete => self.deleted = true,
+                WriteOp::Delete { .. } => self.deleted = true,
                 WriteOp::HardState { .. } | WriteOp::Configuration { .. } | WriteOp::Producers { .. } => {}
             }
         }

@@ -36,8 +36,10 @@
 //!           5 log start      8 offset
 //!           6 reset          28 point
 //!           7 create         8 intent, 28 point, 4 length, membership
-//!           8 delete
+//!           8 delete as earlier builds wrote it, without its index; read only
 //!           9 reserved for a note of frames that went to their segment directly
+//!          10 producers      8 index
+//!          11 delete         8 group 0 index as of which the replica is out of use
 //! point: 8 index, 8 term, 8 next offset, 4 CRC
 //! ```
 //!
@@ -206,7 +208,10 @@ fn encode_op(out: &mut Vec<u8>, op: &WriteOp) {
             put_point(out, &create.start);
             put_bytes(out, &create.membership);
         }
-        WriteOp::Delete => out.push(8),
+        WriteOp::Delete { ended } => {
+            out.push(11);
+            out.extend(ended.0.to_le_bytes());
+        }
         WriteOp::Producers { index, .. } => {
             out.push(10);
             put_u64(out, index.0);
@@ -289,8 +294,10 @@ impl Reader<'_> {
                 let (intent, start) = (LogIndex(self.u64()?), self.point()?);
                 WriteOp::Create(Create { intent, start, membership: self.bytes()? })
             }
-            8 => WriteOp::Delete,
+            // Nobody noted when: its mark stays.
+            8 => WriteOp::Delete { ended: LogIndex(u64::MAX) },
             10 => WriteOp::Producers { index: LogIndex(self.u64()?), table: Bytes::new() },
+            11 => WriteOp::Delete { ended: LogIndex(self.u64()?) },
             other => return Err(format!("operation {other} is unknown; use the dlog that wrote it")),
         })
     }

@@ -50,7 +50,7 @@ fn golden_table() {
         WriteOp::Cut { from: LogIndex(2) },
         WriteOp::LogStart(Offset(8)),
         WriteOp::Reset(point),
-        WriteOp::Delete,
+        WriteOp::Delete { ended: LogIndex(0x0d) },
     ];
     let write = ReplicaWrite { replica: ReplicaId(10), log: LogId(9), commit: LogIndex(11), ops };
     let mut table = Vec::new();
@@ -83,10 +83,24 @@ fn golden_table() {
         "0800000000000000",
         "06",
         at,
-        "08",
+        "0b",
+        "0d00000000000000",
     ];
     assert_eq!(hex(&table), expected.concat());
     assert_eq!(decode_table(&table, &Bytes::new()), Ok(vec![write]));
+}
+
+/// Earlier builds did not note as of when: the mark of such a replica is kept for ever.
+#[test]
+fn a_delete_without_its_index_is_read() {
+    let mut table = Vec::new();
+    let ops = vec![WriteOp::Delete { ended: LogIndex(3) }];
+    let write = ReplicaWrite { replica: ReplicaId(10), log: LogId(9), commit: LogIndex(11), ops };
+    encode_write(&mut table, &write, write.commit);
+    table.truncate(table.len() - 9);
+    table.push(8);
+    let read = decode_table(&table, &Bytes::new()).expect("an old delete");
+    assert_eq!(read[0].ops, [WriteOp::Delete { ended: LogIndex(u64::MAX) }]);
 }
 
 fn any_op() -> impl Strategy<Value = WriteOp> {
@@ -118,7 +132,7 @@ fn any_op() -> impl Strategy<Value = WriteOp> {
             start,
             membership
         })),
-        Just(WriteOp::Delete),
+        any::<u64>().prop_map(|ended| WriteOp::Delete { ended: LogIndex(ended) }),
     ]
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Net {
     /// Its log.
     pub log: LogId,
     /// Nothing else matters.
-    pub deleted: bool,
+    pub deleted: Option<LogIndex>,
     /// The journal starts it; the base is this point.
     pub created: Option<LogPoint>,
     /// The base holds nothing any more; the log goes on after this point.
@@ -74,7 +74,7 @@ impl Nets {
 impl Net {
     fn new(log: LogId, base_last: LogIndex) -> Net {
         let (created, reset, cut, log_start) = (None, None, None, None);
-        Net { log, deleted: false, created, reset, cut, log_start, base_last, appends: 0, runs: Vec::new() }
+        Net { log, deleted: None, created, reset, cut, log_start, base_last, appends: 0, runs: Vec::new() }
     }
 
     fn take(&mut self, op: &WriteOp) {
@@ -96,7 +96,7 @@ impl Net {
                 self.log_start = self.log_start.max(Some(point.next_offset));
                 self.runs.clear();
             }
-            WriteOp::Delete => self.deleted = true,
+            WriteOp::Delete { ended } => self.deleted = Some(*ended),
             WriteOp::HardState { .. } | WriteOp::Configuration { .. } | WriteOp::Producers { .. } => {}
         }
     }

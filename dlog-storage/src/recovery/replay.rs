@@ -117,8 +117,8 @@ fn read_group(
 impl<D: Disk> Replay<'_, D> {
     fn open(&mut self, from: &ReplicaCheckpoint) -> Result<(), StorageError> {
         let net = self.nets.get(from.replica);
-        if net.is_some_and(|net| net.deleted) {
-            return self.delete(from.replica, from.log, from.intent);
+        if let Some(until) = net.and_then(|net| net.deleted) {
+            return self.delete(from.replica, from.log, until);
         }
         let dir = self.paths.replica(from.log, from.replica);
         let mut state = from.log_state.clone();
@@ -145,7 +145,7 @@ impl<D: Disk> Replay<'_, D> {
             local_start: from.log_state.local_start.index,
             last_index: from.log_state.last.index,
             last: Some(from.log_state.last),
-            deleted: false,
+            deleted: None,
         };
         self.done.replicas.insert(from.replica, Restored { meta, log });
         Ok(())
@@ -153,8 +153,8 @@ impl<D: Disk> Replay<'_, D> {
 
     fn create(&mut self, write: &ReplicaWrite, create: &dlog_core::write::Create) -> Result<(), StorageError> {
         let net = self.nets.get(write.replica).expect("the net has every replica of the journal");
-        if net.deleted {
-            return self.delete(write.replica, write.log, create.intent);
+        if let Some(until) = net.deleted {
+            return self.delete(write.replica, write.log, until);
         }
         let mut start = LogState::empty(create.start);
         reduce(&mut start, net);
@@ -168,12 +168,12 @@ impl<D: Disk> Replay<'_, D> {
         Ok(())
     }
 
-    fn delete(&mut self, replica: ReplicaId, log: LogId, intent: LogIndex) -> Result<(), StorageError> {
+    fn delete(&mut self, replica: ReplicaId, log: LogId, until: LogIndex) -> Result<(), StorageError> {
         let log_dir = self.paths.log(log);
         if list(self.disk, &log_dir)?.contains(&replica.0.to_string()) {
             aside::remove_folder(self.disk, &self.paths.replica(log, replica))?;
         }
-        self.done.marks.insert(replica, Mark { intent, kind: MarkKind::Deleted });
+        self.done.marks.insert(replica, Mark { until, kind: MarkKind::Deleted });
         Ok(())
     }
 

@@ -120,7 +120,7 @@ impl<D: Disk> ShardStore<D> {
         let Some(known) = self.replicas.get_mut(&replica) else { return Ok(()) };
         let meta = &mut known.meta;
         let is_news = index >= meta.local_start && Some(index) > meta.producers && Some(index) >= meta.producers_newest;
-        if known.log.is_none() || meta.deleted || !is_news {
+        if known.log.is_none() || meta.deleted.is_some() || !is_news {
             return Ok(());
         }
         let dir = self.paths.replica(meta.log, replica);
