@@ -77,16 +77,6 @@ pub enum LoadError {
         /// The replica.
         replica: ReplicaId,
     },
-    /// The log holds a kind of frame that this version can't apply.
-    #[error(
-        "frame {index} of replica {replica} is of a kind that this version can't apply; start the newer version again"
-    )]
-    Kind {
-        /// The replica.
-        replica: ReplicaId,
-        /// The frame.
-        index: LogIndex,
-    },
 }
 
 /// Why a peer's message was refused. Refusing changes nothing.

@@ -137,7 +137,8 @@ impl Host {
 
     /// Those that lead and could hand leadership over: a lone voter can't.
     pub fn led(&self) -> Vec<ReplicaId> {
-        let led = self.replicas.values().filter(|replica| replica.is_leader() && replica.membership().voters.len() > 1);
+        let has_other = |replica: &&Replica| replica.membership().voters.iter().any(|voter| *voter != replica.id());
+        let led = self.replicas.values().filter(|replica| replica.is_leader()).filter(has_other);
         led.map(Replica::id).collect()
     }
 

@@ -1,5 +1,6 @@
 //! What can happen to a replica: a closed list.
 
+use crate::intent::Intent;
 use crate::message::PeerMessage;
 use crate::output::{FetchId, WriteId};
 use bytes::Bytes;
@@ -69,6 +70,9 @@ pub enum Input {
         /// To whom; `None`: to the most caught-up voter.
         to: Option<ReplicaId>,
     },
+    /// What the catalogue wants of the log's membership. The leader drives the log there and says [`crate::Output::Confirmed`];
+    /// others remember it. An intent older than the newest known is ignored, and so is one that no log may have.
+    Intend(Intent),
     /// Try to become leader now, because the catalogue prefers this replica. Ignored while a leader is known.
     Campaign,
     /// The connection to this peer broke: what was in flight to it may be lost.

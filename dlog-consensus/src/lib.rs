@@ -58,10 +58,12 @@
 
 #[cfg(test)]
 mod cluster_tests;
+mod configuration;
 mod election;
 pub mod error;
 pub mod host;
 pub mod input;
+pub mod intent;
 mod log_view;
 pub mod membership;
 pub mod message;
@@ -80,10 +82,11 @@ pub mod status;
 pub use error::{LoadError, Refusal};
 pub use host::{Host, HostOutputs};
 pub use input::{Acks, FetchError, Input, Proposal};
-pub use membership::{Membership, MembershipError, decode_membership, encode_membership};
+pub use intent::Intent;
+pub use membership::{Membership, MembershipError, Standing, decode_membership, encode_membership};
 pub use message::{MessageKind, NUMBER_MAX, PeerMessage, WireEntry, WireSnapshot};
 pub use options::ReplicaOptions;
 pub use output::{Appended, FetchId, Output, Progress, Reply, Role, RoleChange, WriteId};
 pub use replica::Replica;
 pub use replica_loader::ReplicaLoader;
-pub use status::{PeerStatus, Status};
+pub use status::{ChangeStatus, ChangeStep, PeerStatus, Status};

@@ -28,6 +28,17 @@ pub struct Membership {
     pub learners_next: BTreeSet<ReplicaId>,
 }
 
+/// What a member is to its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It votes, and goes on to vote when a change under way is done.
+    Voter,
+    /// It gets everything and decides nothing.
+    Learner,
+    /// It votes until the change under way is done.
+    Outgoing,
+}
+
 /// Why bytes or lists are not a membership.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MembershipError {
@@ -81,6 +92,32 @@ impl Membership {
     /// Whether this replica has a vote, before or after a change under way.
     pub fn is_voter(&self, replica: ReplicaId) -> bool {
         self.voters.contains(&replica) || self.voters_outgoing.contains(&replica)
+    }
+
+    /// Whether a change of voters is under way: then a majority of those before it is needed too.
+    pub fn is_joint(&self) -> bool {
+        !self.voters_outgoing.is_empty()
+    }
+
+    /// Whether this replica belongs to the log.
+    pub fn contains(&self, replica: ReplicaId) -> bool {
+        self.is_voter(replica) || self.learners.contains(&replica)
+    }
+
+    /// Every replica with a vote once, in rising order: while a change is under way, those before and after it.
+    pub fn voting(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.voters.union(&self.voters_outgoing).copied()
+    }
+
+    /// What this member is; `None` for others.
+    pub fn standing_of(&self, replica: ReplicaId) -> Option<Standing> {
+        if self.voters.contains(&replica) {
+            Some(Standing::Voter)
+        } else if self.voters_outgoing.contains(&replica) {
+            Some(Standing::Outgoing)
+        } else {
+            self.learners.contains(&replica).then_some(Standing::Learner)
+        }
     }
 
     /// Every member once, in rising order.

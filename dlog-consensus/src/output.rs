@@ -4,6 +4,7 @@
 //! majority), so the shell may send a [`Output::Send`] or a [`Output::Reply`] at once.
 
 use crate::error::Refusal;
+use crate::membership::Membership;
 use crate::message::PeerMessage;
 use bytes::Bytes;
 use dlog_core::error::ErrorDetail;
@@ -69,6 +70,16 @@ pub enum Output {
         index: LogIndex,
         /// The table, encoded.
         bytes: Bytes,
+    },
+    /// The log's membership is what the intent wants, with no change under way: a majority confirmed that this replica led after
+    /// it knew the intent. Said by a leader alone, and again from time to time while the intent isn't confirmed.
+    Confirmed {
+        /// The intent's version.
+        intent: LogIndex,
+        /// The membership is as of this entry. Of two confirmations the one with the lower index was made first.
+        membership_index: LogIndex,
+        /// The membership: the intent's voters and learners.
+        membership: Membership,
     },
     /// A peer's message was refused without an effect.
     Refused {

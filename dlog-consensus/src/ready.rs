@@ -15,6 +15,8 @@
 //! A snapshot resets the log in one write. Until that is durable, frames from before may still be reported as durable or written
 //! out, so the reset counts as a cut of everything behind its place; and the state that came with it waits as well.
 
+mod configuring;
+
 use crate::election::ElectionTimer;
 use crate::error::LoadError;
 use crate::log_view::LogView;
@@ -42,6 +44,7 @@ struct Outstanding {
     ready: u64,
     hard_state: bool,
     frames: bool,
+    membership: bool,
     /// Frames from here on were cut by it.
     cut: Option<LogIndex>,
     /// The log was reset to this snapshot by it.
@@ -55,6 +58,8 @@ struct Outstanding {
 pub(crate) struct Drained {
     /// Entries that are committed and durable here, in order.
     pub(crate) committed: Vec<Frame>,
+    /// The membership that they made, if they changed it, and the entry that did so last.
+    pub(crate) membership: Option<(LogIndex, Membership)>,
     /// Reads that were confirmed: context and index.
     pub(crate) reads: Vec<(Bytes, LogIndex)>,
     /// Snapshots to be sent, still without what they hold.
@@ -69,6 +74,10 @@ pub(crate) struct Driver {
     election: ElectionTimer,
     replica: ReplicaId,
     log: LogId,
+    /// The crate's, in dlog's words.
+    membership: Membership,
+    /// C of the last snapshot: entries up to it change no membership.
+    as_of: LogIndex,
     /// Term and vote as last written.
     hard_state: (u64, u64),
     last_write: u64,
@@ -92,7 +101,7 @@ impl Driver {
         membership: &Membership,
         view: LogView,
         options: &ReplicaOptions,
-        commit: LogIndex,
+        (commit, as_of): (LogIndex, LogIndex),
         seed: u64,
     ) -> Result<Driver, LoadError> {
         let (replica, log) = (restored.replica, restored.log);
@@ -113,6 +122,8 @@ impl Driver {
             election,
             replica,
             log,
+            membership: membership.clone(),
+            as_of,
             hard_state,
             last_write: 0,
             noted_commit,
@@ -368,6 +379,8 @@ impl Driver {
         let storage = self.storage_mut();
         storage.view.reset(snapshot.point);
         storage.drop_fetches();
+        self.membership.clone_from(&snapshot.membership);
+        self.as_of = snapshot.as_of;
         ops.extend(snapshot.ops());
         Some(snapshot)
     }
@@ -378,6 +391,7 @@ impl Driver {
         let frames = committed.iter().map(|entry| view.frame(LogIndex(entry.index)));
         drained.committed.extend(frames.map(|frame| frame.expect("unapplied frames are pinned").clone()));
         let last = last.index;
+        drained.membership = self.apply_changes(committed).or(drained.membership.take());
         self.call(|raw| raw.advance_apply_to(last));
         self.storage_mut().view.set_applied(LogIndex(last));
     }
@@ -423,6 +437,7 @@ impl Driver {
             _ => None,
         });
         let frames = ops.iter().any(|op| matches!(op, WriteOp::Append(_) | WriteOp::Reset(_)));
+        let membership = ops.iter().any(|op| matches!(op, WriteOp::Configuration { .. }));
         let (id, write) = self.next_write(ops);
         self.hard_states += usize::from(hard_state);
         self.cuts += usize::from(cut.is_some());
@@ -431,6 +446,7 @@ impl Driver {
             ready,
             hard_state,
             frames,
+            membership,
             cut,
             snapshot,
             since: now,

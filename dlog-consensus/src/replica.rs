@@ -5,6 +5,8 @@
 //! seed are arguments; two replicas given the same inputs say the same.
 
 pub(crate) mod admission;
+pub(crate) mod change_step;
+pub(crate) mod changes;
 pub(crate) mod expiry;
 pub(crate) mod guard;
 pub(crate) mod handover;
@@ -26,6 +28,7 @@ use crate::producers::{ProducerTable, Producers};
 use crate::proposal::{PendingQueue, Reached};
 use crate::ready::{Drained, Driver};
 use crate::replica_loader::ReplicaLoader;
+use changes::Changes;
 use dlog_core::batch::BatchHeader;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_core::write::{Create, LogPoint, RestoredReplica};
@@ -43,6 +46,7 @@ use telling::refuse_halted;
 pub(crate) struct Parts {
     pub(crate) restored: RestoredReplica,
     pub(crate) membership: Membership,
+    pub(crate) membership_index: LogIndex,
     pub(crate) view: LogView,
     pub(crate) table: ProducerTable,
     pub(crate) commit: LogIndex,
@@ -62,6 +66,8 @@ pub struct Replica {
     options: ReplicaOptions,
     membership: Membership,
     membership_index: LogIndex,
+    /// The membership must be written: a start found it in the log, and storage has an older one.
+    membership_unsaid: bool,
     /// C of the last snapshot that was installed: entries up to it change neither membership nor producers.
     as_of: LogIndex,
     /// The first readable offset.
@@ -91,6 +97,7 @@ pub struct Replica {
     state_applied: LogIndex,
     failed_fetches: u64,
     installed_snapshots: u64,
+    changes: Changes,
     handover: Option<Handover>,
     stopping: Option<Stopping>,
     halted: bool,
@@ -139,9 +146,10 @@ impl Replica {
 
     /// Of what a loader has put together.
     pub(crate) fn assemble(parts: Parts, options: ReplicaOptions, seed: u64) -> Result<Replica, LoadError> {
-        let Parts { restored, membership, view, table, commit, as_of, state_applied, commands } = parts;
+        let Parts { restored, membership, membership_index, view, table, commit, as_of, state_applied, commands } =
+            parts;
         let mut random = fastrand::Rng::with_seed(seed ^ restored.replica.0.rotate_left(17));
-        let driver = Driver::load(&restored, &membership, view, &options, commit, random.u64(..))?;
+        let driver = Driver::load(&restored, &membership, view, &options, (commit, as_of), random.u64(..))?;
         let mut replica = Replica {
             log: restored.log,
             replica: restored.replica,
@@ -149,7 +157,8 @@ impl Replica {
             expiry: Expiry::new(options.producer_expiry),
             options,
             membership,
-            membership_index: restored.membership_index,
+            membership_index,
+            membership_unsaid: membership_index > restored.membership_index,
             as_of,
             log_start: restored.log_start.max(table.log_start()),
             log_start_unsaid: table.log_start() > restored.log_start,
@@ -168,6 +177,7 @@ impl Replica {
             state_applied,
             failed_fetches: 0,
             installed_snapshots: 0,
+            changes: Changes::default(),
             handover: None,
             stopping: None,
             halted: false,
@@ -188,6 +198,9 @@ impl Replica {
         if std::mem::take(&mut self.log_start_unsaid) {
             self.driver.write_log_start(now, self.log_start, out);
         }
+        if std::mem::take(&mut self.membership_unsaid) {
+            self.driver.write_membership(now, self.membership_index, self.membership.encode(), out);
+        }
         match input {
             Input::Tick => self.on_tick(now, out),
             Input::Propose(proposal) => self.propose_all(now, vec![proposal], out),
@@ -199,6 +212,7 @@ impl Replica {
                     self.halt(format!("write {} was acknowledged but never made", write.0), out);
                 }
                 self.install_snapshot(out);
+                self.tell_producers(out);
             }
             Input::WrittenOut { index, .. } => self.driver.on_written_out(index),
             Input::EntriesRead { fetch, result } => self.on_entries_read(fetch, result),
@@ -206,6 +220,7 @@ impl Replica {
             Input::MoveLogStart { request, to } => self.move_log_start(now, request, to, out),
             Input::LocalStart { start } => self.on_local_start(start, out),
             Input::TransferLeadership { to } => self.begin_handover(to),
+            Input::Intend(intent) => self.on_intend(intent),
             Input::Campaign => self.on_campaign(),
             Input::Unreachable { peer } => {
                 self.driver.call(|raw| raw.report_unreachable(peer.0));
@@ -220,6 +235,7 @@ impl Replica {
         }
         self.advance_handover(now, out);
         self.settle(now, out);
+        self.advance_changes(now, out);
         self.advance_stop(out);
     }
 
@@ -239,6 +255,7 @@ impl Replica {
 
     fn on_tick(&mut self, now: MonotonicTime, out: &mut Vec<Output>) {
         self.ticks += 1;
+        self.changes.wake();
         self.peers.tick(self.driver.commit());
         self.reads.expire(self.ticks, out);
         self.ask_again();
@@ -274,7 +291,8 @@ impl Replica {
         }
         // An error means that the crate had no use for it.
         let _ = self.driver.call(|raw| raw.step(message));
-        if self.driver.is_leader() && term == self.term() {
+        let tracked = self.driver.raft().prs().get(from.0).is_some();
+        if tracked && self.driver.is_leader() && term == self.term() {
             self.peers.hear(from);
         }
     }
@@ -297,7 +315,8 @@ impl Replica {
         // A candidate waits for the votes that it asked for: to ask again would throw them away.
         let idle = self.driver.raft().state != StateRole::Candidate && !self.driver.is_writing();
         let may = self.leader().is_none() && idle && self.stopping.is_none();
-        if may && self.membership.is_voter(self.replica) {
+        // Nor one whose vote ends with the change under way: it would have to hand over again.
+        if may && self.membership.voters.contains(&self.replica) {
             // Only fails where the crate had no use for it.
             let _ = self.driver.call(|raw| raw.campaign());
         }
@@ -326,6 +345,7 @@ impl Replica {
                 self.sending.clear();
             }
             self.peers.reset();
+            self.changes.reset();
             self.driver.storage_mut().drop_fetches();
         }
         if (standing.term, standing.leader) != (before.term, before.leader) {
@@ -343,7 +363,8 @@ impl Replica {
         for frame in drained.committed {
             match frame.kind {
                 FrameKind::Command => commands.push(frame),
-                FrameKind::NoOp => {}
+                // What an entry of configuration has made comes with them.
+                FrameKind::NoOp | FrameKind::Configuration => {}
                 _ => {
                     if let Err(reason) = self.apply_frame(&frame) {
                         self.halt(format!("frame {} can't be applied: {reason}", frame.index), out);
@@ -358,8 +379,13 @@ impl Replica {
         if self.log_start > log_start {
             self.driver.write_log_start(now, self.log_start, out);
         }
+        if let Some((index, membership)) = drained.membership {
+            self.take_membership(now, index, membership, out);
+        }
         for (context, index) in drained.reads {
-            self.reads.confirm(&context, index);
+            if !self.changes.take_answer(&context, index) {
+                self.reads.confirm(&context, index);
+            }
         }
         drained.snapshots
     }
@@ -423,9 +449,9 @@ impl Replica {
     fn reached(&self) -> Reached {
         let (quorum, leader) = (self.driver.commit(), self.driver.persisted());
         let mut all = quorum.min(leader);
-        for voter in self.membership.voters.iter().filter(|voter| **voter != self.replica) {
-            let matched = self.matched(*voter);
-            if self.peers.is_awaited(*voter, matched) {
+        for voter in self.membership.voting().filter(|voter| *voter != self.replica) {
+            let matched = self.matched(voter);
+            if self.peers.is_awaited(voter, matched) {
                 all = all.min(matched);
             }
         }
@@ -451,11 +477,12 @@ impl Replica {
         out.push(Output::Fatal { reason });
     }
 
-    /// The producer table and the entry it is as of; `None` while a snapshot is being installed, whose table isn't durable. The
-    /// entry is committed, and durable here unless a snapshot named it: then the log here may end before it.
+    /// The producer table and the entry it is as of; `None` while a snapshot is being installed, whose table isn't durable, and
+    /// while a membership isn't: a start looks for changes of it behind the table's entry alone. The entry is committed, and durable here unless a snapshot named it: then the log here may end before it.
     pub fn producer_table(&self) -> Option<(LogIndex, bytes::Bytes)> {
         let as_of = self.driver.storage().view.applied().max(self.as_of);
-        (!self.driver.is_installing()).then(|| (as_of, self.producers.table().encode()))
+        (!self.driver.is_installing() && !self.driver.is_writing_membership())
+            .then(|| (as_of, self.producers.table().encode()))
     }
 
     fn tell_producers(&mut self, out: &mut Vec<Output>) {

@@ -2,11 +2,14 @@
 //!
 //! Needed are the frames above the producer table's index (to replay table and log start to the commit index), those above the
 //! state store's applied index (group 0: they go to its apply thread), and those above the commit index (they stay pinned). The
-//! crate starts with applied = commit, so it never asks for what the replay has consumed.
+//! crate starts with applied = commit, so it never asks for what the replay has consumed. Changes of membership are replayed
+//! from the stored membership's index; a table is only given out when the memberships before it are durable, so what is needed
+//! for the table is enough.
 //!
 //! After a snapshot, table and membership are as of an entry C that the log here may not have reached. Then everything that it
 //! has is committed: it came from leaders that had C, which was committed before the snapshot was made.
 
+use crate::configuration::Change;
 use crate::error::LoadError;
 use crate::log_view::LogView;
 use crate::membership::Membership;
@@ -24,6 +27,8 @@ use std::ops::Range;
 pub struct ReplicaLoader {
     restored: RestoredReplica,
     membership: Membership,
+    /// The entry that made it, or C of the snapshot that brought it.
+    membership_index: LogIndex,
     table: ProducerTable,
     /// The entry that the given table is as of.
     table_index: LogIndex,
@@ -77,12 +82,16 @@ impl ReplicaLoader {
         }
         check_term_starts(&restored)?;
         let state = if restored.log == LogId::GROUP_ZERO { state_applied.max(start) } else { commit };
-        let first = table_index.min(state).min(commit).next();
+        // The state store's applied index may be durable before the membership of an entry below it is.
+        let membership_index = restored.membership_index;
+        let known = if restored.log == LogId::GROUP_ZERO { membership_index.max(start) } else { table_index };
+        let first = table_index.min(state).min(known).min(commit).next();
         let as_of = if ahead { table_index } else { LogIndex::ZERO };
         let view = LogView::new(&restored, commit);
         Ok(ReplicaLoader {
             restored,
             membership,
+            membership_index,
             table,
             table_index,
             commit,
@@ -114,7 +123,7 @@ impl ReplicaLoader {
     /// The next wanted frame.
     ///
     /// # Errors
-    /// [`LoadError::Frame`] if it isn't the next one, [`LoadError::Kind`] if it can't be applied.
+    /// [`LoadError::Frame`] if it isn't the next one, or can't be applied.
     pub fn replay(&mut self, frame: Frame) -> Result<(), LoadError> {
         let (replica, expected, found) = (self.restored.replica, self.next, frame.index);
         let wrong = |reason: &str| LoadError::Frame { replica, expected, found, reason: reason.to_owned() };
@@ -137,11 +146,16 @@ impl ReplicaLoader {
         }
         match frame.kind {
             FrameKind::Records | FrameKind::NoOp | FrameKind::LogStart | FrameKind::ProducerExpiry => {}
+            FrameKind::Configuration if found > self.membership_index && found <= self.commit => {
+                self.apply_change(&frame).map_err(|reason| wrong(&reason))?;
+            }
+            FrameKind::Configuration => {
+                drop(Change::decode(&frame.payload).map_err(|error| wrong(&error.to_string()))?)
+            }
             FrameKind::Command if found > self.state_applied && found <= self.commit => {
                 self.commands.push(frame.clone())
             }
             FrameKind::Command => {}
-            _ => return Err(LoadError::Kind { replica, index: found }),
         }
         if found > self.commit {
             self.view.pin_restored(frame);
@@ -171,6 +185,16 @@ impl ReplicaLoader {
         Ok(())
     }
 
+    /// A committed change of membership that the stored one doesn't know yet. One that doesn't fit is void, as it was when the
+    /// entry was first applied.
+    fn apply_change(&mut self, frame: &Frame) -> Result<(), String> {
+        let change = Change::decode(&frame.payload).map_err(|error| error.to_string())?;
+        if let Ok(after) = change.applied_to(&self.membership) {
+            (self.membership, self.membership_index) = (after, frame.index);
+        }
+        Ok(())
+    }
+
     /// The running replica. `seed` must differ between two starts of a node. Commands that group 0's state store hasn't applied
     /// are said with its first step.
     ///
@@ -184,6 +208,7 @@ impl ReplicaLoader {
         let parts = Parts {
             restored: self.restored,
             membership: self.membership,
+            membership_index: self.membership_index,
             view: self.view,
             table: self.table,
             commit: self.commit,

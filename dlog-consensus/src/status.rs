@@ -1,6 +1,6 @@
 //! What can be told of a replica at a glance: for `describe`, health and metrics.
 
-use crate::membership::Membership;
+use crate::membership::{Membership, Standing};
 use crate::output::{Progress, Role};
 use dlog_core::{LogId, LogIndex, MonotonicTime, Offset, ReplicaId, Term};
 
@@ -37,6 +37,10 @@ pub struct Status {
     pub membership: Membership,
     /// The entry that made it, or C of the snapshot that brought it; 0 for the one of creation.
     pub membership_index: LogIndex,
+    /// What this replica is to its log; `None`: it was removed, or isn't in yet.
+    pub standing: Option<Standing>,
+    /// What a change of membership is at; only a leader knows, and only if it was told what is wanted or stands in a joint state.
+    pub change: Option<ChangeStatus>,
     /// C of the last snapshot that was installed, 0 if none was: entries up to it change neither membership nor producers.
     pub as_of: LogIndex,
     /// The leader's view of every member, itself included, in the order of ids; empty on others.
@@ -64,12 +68,46 @@ pub struct Status {
 pub struct PeerStatus {
     /// The member.
     pub replica: ReplicaId,
-    /// Whether it votes.
+    /// Whether it votes, before or after a change under way.
     pub voter: bool,
+    /// What it is to the log.
+    pub standing: Option<Standing>,
     /// Durable there up to this index, as far as known.
     pub matched: LogIndex,
     /// Ticks since it was last heard in this term.
     pub silent_ticks: Option<u64>,
     /// Heard within one election timeout, and durable up to the high watermark of one heartbeat ago.
     pub in_sync: bool,
+}
+
+/// A change of membership, as the leader sees it. How far those are for whom it waits stands in [`Status::peers`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeStatus {
+    /// The intent that is followed; `None`: a joint state is left though nobody has said what is wanted.
+    pub intent: Option<LogIndex>,
+    /// What is done now.
+    pub step: ChangeStep,
+    /// Those that the step is about, or waits for, in the order of ids.
+    pub waits_for: Vec<ReplicaId>,
+}
+
+/// A step of a change of membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeStep {
+    /// A replica comes in as a learner.
+    AddLearner,
+    /// Those who are to vote don't have all of the log yet, or weren't heard lately.
+    CatchUp,
+    /// The joint state is entered.
+    EnterJoint,
+    /// The joint state is left.
+    LeaveJoint,
+    /// A voter is to lead that goes on to vote.
+    HandOver,
+    /// A learner that nobody wants goes.
+    RemoveLearner,
+    /// The log has the members that are wanted; the catalogue doesn't know yet.
+    Confirm,
+    /// The catalogue knows.
+    Done,
 }

@@ -147,7 +147,7 @@ impl Cluster {
                 }
                 Output::Apply { frames } => self.nodes[number].applied.extend(frames),
                 Output::Refused { .. } => self.refused += 1,
-                Output::Role(_) | Output::Producers { .. } | Output::Stopped => {}
+                Output::Role(_) | Output::Producers { .. } | Output::Confirmed { .. } | Output::Stopped => {}
                 Output::Fatal { reason } => panic!("node {number}: {reason}"),
             }
         }

@@ -2,6 +2,7 @@
 //! index beyond the log, a gap, or a vote at the wrong moment panics it. A refused message changes nothing.
 
 use super::Replica;
+use crate::configuration::Change;
 use crate::error::Refusal;
 use crate::message::{MessageKind, PeerMessage, WireEntry};
 use crate::options::PENDING_READS_MAX;
@@ -116,6 +117,10 @@ fn check_entry(log: LogId, entry: &WireEntry, next_offset: Offset) -> Result<Off
             }
             let end = next_offset.0.checked_add(u64::from(header.record_count)).filter(|end| *end <= Offset::MAX.0);
             end.map(Offset).ok_or_else(|| wrong("no offsets are left".to_owned()))
+        }
+        FrameKind::Configuration => {
+            Change::decode(&entry.payload).map_err(|error| wrong(error.to_string()))?;
+            Ok(next_offset)
         }
         FrameKind::NoOp if entry.payload.is_empty() => Ok(next_offset),
         FrameKind::Command if log == LogId::GROUP_ZERO && entry.payload.len() <= crate::options::COMMAND_BYTES_MAX => {

@@ -64,20 +64,22 @@ impl Replica {
         // Acks that wait for the last input are given first, so that nobody is told "unknown" for want of one step.
         self.settle(now, out);
         if self.driver.is_leader() && self.is_idle() && self.driver.raft().lead_transferee.is_none() {
-            let to = handover.to.or_else(|| self.most_caught_up());
+            let named = handover.to.filter(|to| self.membership.voters.contains(to));
+            let to = named.or_else(|| self.successor());
             if let Some(to) = to {
                 self.driver.call(|raw| raw.transfer_leader(to.0));
             }
         }
     }
 
-    /// The voter that was heard lately and has most of the log; of equals the one with the lowest id.
-    fn most_caught_up(&self) -> Option<ReplicaId> {
+    /// The voter to hand over to: one that was heard lately, knows that it is one, and has most of the log; of equals the one with
+    /// the lowest id. Never one that is to lose its vote.
+    pub(super) fn successor(&self) -> Option<ReplicaId> {
         let others = self.membership.voters.iter().copied().filter(|voter| *voter != self.replica);
         let rank = |voter: &ReplicaId| {
             let silent = self.peers.silent_ticks(*voter).unwrap_or(u64::MAX);
             let lately = silent <= u64::from(self.options.election_ticks);
-            (lately, self.matched(*voter), std::cmp::Reverse(*voter))
+            (lately, self.is_ready_to_lead(*voter), self.matched(*voter), std::cmp::Reverse(*voter))
         };
         others.max_by_key(rank)
     }

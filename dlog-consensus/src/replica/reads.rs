@@ -63,9 +63,14 @@ impl Reads {
 
     /// A context for one more attempt of a read.
     fn attempt(&mut self, read: u64) -> Vec<u8> {
+        self.attempts.insert(self.next, read);
+        self.next_context()
+    }
+
+    /// A context that no attempt has had; for a question of the replica itself, not one that anybody waits for here.
+    pub(crate) fn next_context(&mut self) -> Vec<u8> {
         let number = self.next;
         self.next += 1;
-        self.attempts.insert(number, read);
         let mut context = BytesMut::with_capacity(CONTEXT_BYTES);
         context.put_u64(self.replica.0);
         context.put_u64(self.start);

@@ -49,6 +49,8 @@ impl Sending {
 impl Replica {
     /// Puts the state as of now into the snapshots that the crate wants sent.
     pub(super) fn send_snapshots(&mut self, mut messages: Vec<PeerMessage>, out: &mut Vec<Output>) {
+        // Who was removed by what was just applied is no member of it, and could not install it.
+        messages.retain(|message| self.membership.contains(message.to));
         if messages.is_empty() {
             return;
         }
@@ -107,6 +109,10 @@ impl Replica {
         let snapshot =
             Snapshot::decode(wire, self.options.producers_max).map_err(|error| Refusal::Snapshot(error.to_string()))?;
         let (index, next_offset) = (snapshot.point.index, snapshot.point.next_offset);
+        // The crate would drop it, and say that it had taken everything that is committed here.
+        if !snapshot.membership.contains(self.replica) {
+            return Err(Refusal::Snapshot("this replica is none of its members".to_owned()));
+        }
         let commit = self.driver.commit();
         if index > commit && next_offset < self.progress.high_watermark {
             return Err(Refusal::Snapshot("its offsets go back".to_owned()));
@@ -140,6 +146,7 @@ impl Replica {
         self.as_of = snapshot.as_of;
         self.membership_index = snapshot.as_of;
         self.membership = snapshot.membership;
+        self.changes.wake();
         self.log_start = self.log_start.max(snapshot.log_start);
         self.producers.install(snapshot.table);
         self.tell_producers(out);

@@ -27,6 +27,8 @@ impl Replica {
             state_applied: self.state_applied,
             membership: self.membership.clone(),
             membership_index: self.membership_index,
+            standing: self.membership.standing_of(self.replica),
+            change: self.change_status(),
             peers: if self.driver.is_leader() { self.peer_statuses() } else { Vec::new() },
             pinned_bytes: view.pinned_bytes(),
             pending_requests: self.pending.len() + self.reads.len(),
@@ -47,6 +49,7 @@ impl Replica {
             PeerStatus {
                 replica: member,
                 voter: self.membership.is_voter(member),
+                standing: self.membership.standing_of(member),
                 matched,
                 silent_ticks: if ours { Some(0) } else { self.peers.silent_ticks(member) },
                 in_sync: if ours { self.peers.keeps_up(matched) } else { self.peers.in_sync(member, matched) },
@@ -62,7 +65,11 @@ impl Replica {
         assert_eq!(view.last().index.0, raft.raft_log.last_index(), "the view is the crate's log");
         if !self.driver.is_installing() {
             assert_eq!(view.applied().0, raft.raft_log.applied, "what is applied is applied on both sides");
+            assert_eq!(&self.membership, self.driver.membership(), "the membership is the crate's");
         }
+        let (counted, ours) = (raft.prs().conf().to_conf_state(), self.driver.membership().to_conf_state());
+        assert!(raft_proto::conf_state_eq(&counted, &ours), "the crate counts with {counted:?}, here it is {ours:?}");
+        assert!(!self.driver.is_leader() || self.driver.membership().is_voter(self.replica), "only a voter leads");
         assert!(raft.raft_log.unstable_entries().is_empty(), "every entry is in the view");
         assert!(self.pending.is_empty() || self.driver.is_leader(), "requests wait only on a leader");
         assert!(self.progress.read_bound <= self.progress.high_watermark);

@@ -8,11 +8,11 @@ use dlog_core::{LogId, LogIndex, Offset, ReplicaId};
 /// Seeds of one test. Each takes some milliseconds.
 const SEEDS: u64 = 60;
 
-fn options() -> ReplicaOptions {
+pub fn options() -> ReplicaOptions {
     ReplicaOptions { producers_max: 100, ..ReplicaOptions::default() }
 }
 
-fn weather(cluster: &mut Cluster) -> Weather {
+pub fn weather(cluster: &mut Cluster) -> Weather {
     let mut up_to = |most: u32| if cluster.random.bool() { cluster.random.u32(0..=most) } else { 0 };
     Weather { drop: up_to(20), double: up_to(20), delay: up_to(60), slow_disk: up_to(80), late_segments: up_to(50) }
 }
@@ -102,8 +102,7 @@ fn run_cluster(mut cluster: Cluster, trace: bool) -> (Cluster, Clients) {
     cluster.run_until("one log everywhere", |cluster| {
         let length = cluster.ledger.len();
         cluster
-            .nodes
-            .values()
+            .member_nodes()
             .all(|node| node.durable.last().index.0 == length as u64 && node.progress.commit.0 == length as u64)
     });
     // What was agreed on is durable with the next write.

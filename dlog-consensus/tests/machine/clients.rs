@@ -1,6 +1,6 @@
 //! Producers that never give up, and what they were promised.
 
-use crate::cluster::{Cluster, replica};
+use crate::cluster::Cluster;
 use bytes::Bytes;
 use dlog_consensus::{Acks, Input, Reply};
 use dlog_core::batch::{BatchBuilder, BatchHeader, decode_records};
@@ -116,7 +116,8 @@ impl Clients {
 
     /// Where to send: mostly to the leader.
     fn target(cluster: &mut Cluster) -> Option<ReplicaId> {
-        let any = replica(cluster.random.u32(1..=u32::try_from(cluster.nodes.len()).expect("few")));
+        let ids = cluster.ids();
+        let any = ids[cluster.random.usize(0..ids.len())];
         let target = if cluster.random.u32(0..10) == 0 { any } else { cluster.leader().unwrap_or(any) };
         cluster.is_up(target).then_some(target)
     }
@@ -237,7 +238,7 @@ impl Clients {
                 assert_eq!(self.sequences[&number], (sequence.id.0, sequence.base_sequence));
             }
         }
-        for node in cluster.nodes.values() {
+        for node in cluster.member_nodes() {
             assert!(node.progress.log_start >= self.log_start, "an acked move of the log start stands");
         }
         for (number, (offset, _)) in &self.acked {

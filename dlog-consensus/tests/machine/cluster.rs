@@ -1,15 +1,17 @@
 //! The cluster: executes what the machines say as dumbly as a shell may, and lets a seed decide what arrives when.
 
 mod checks;
+mod members;
 
 use crate::node::{Job, Node, Read};
 use bytes::Bytes;
 use dlog_consensus::{Acks, Input, Membership, Output, PeerMessage, Proposal, Replica, ReplicaLoader, ReplicaOptions};
-use dlog_consensus::{FetchError, Reply, Role};
+use dlog_consensus::{FetchError, Intent, Reply, Role};
 use dlog_core::error::ErrorDetail;
 use dlog_core::write::{Create, LogPoint, WriteOp};
 use dlog_core::{Frame, LogId, LogIndex, MonotonicTime, NodeId, Offset, ReplicaId, RequestId, Term};
 use fastrand::Rng;
+use members::Confirmation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -47,7 +49,13 @@ pub struct Cluster {
     pub now: MonotonicTime,
     pub log: LogId,
     pub options: ReplicaOptions,
+    /// That of creation: every replica starts from it.
     pub membership: Membership,
+    /// The memberships of the ledger, each with the entry that made it.
+    pub history: Vec<(LogIndex, Membership)>,
+    /// All intents, in the order of their versions from 1.
+    pub intents: Vec<Intent>,
+    pub confirmations: Vec<Confirmation>,
     pub nodes: BTreeMap<ReplicaId, Node>,
     pub network: Vec<PeerMessage>,
     pub blocked: BTreeSet<(ReplicaId, ReplicaId)>,
@@ -102,6 +110,9 @@ impl Cluster {
             now: MonotonicTime(0),
             log,
             options,
+            history: vec![(LogIndex::ZERO, membership.clone())],
+            intents: Vec::new(),
+            confirmations: Vec::new(),
             membership,
             nodes,
             network: Vec::new(),
@@ -178,12 +189,14 @@ impl Cluster {
             }
         };
         machine.assert_invariants();
+        let (membership, known) = (machine.membership().clone(), machine.status().as_of.max(machine.progress().commit));
         node.written = node.durable.last().index;
         node.progress = machine.progress();
         node.checked = LogIndex::ZERO;
         node.given = node.durable.commands(node.state_applied);
         node.machine = Some(machine);
         self.check_progress(id);
+        assert_eq!(&membership, self.members_as_of(known), "a start finds the membership as of {known}");
         self.execute(id, out);
     }
 
@@ -201,7 +214,8 @@ impl Cluster {
 
     pub fn step(&mut self, id: ReplicaId, input: Input) {
         let (now, thorough) = (self.now, self.thorough);
-        let node = self.node_mut(id);
+        // Whoever was deleted hears nothing more.
+        let Some(node) = self.nodes.get_mut(&id) else { return };
         if let Input::WrittenOut { index, .. } = &input {
             node.written = *index;
         }
@@ -215,15 +229,21 @@ impl Cluster {
     }
 
     fn execute(&mut self, id: ReplicaId, outputs: Vec<Output>) {
-        let mut replies = Vec::new();
+        let (mut replies, mut memberships) = (Vec::new(), Vec::new());
         for output in outputs {
             if let Some(crc) = self.trace {
                 self.trace = Some(mix(crc, &format!("{id} {output:?}")));
             }
             match output {
                 Output::Reply { request, result } => replies.push((request, result)),
-                other => self.carry_out(id, other),
+                other => {
+                    memberships.extend(members::written(&other));
+                    self.carry_out(id, other);
+                }
             }
+        }
+        for (index, membership) in memberships {
+            assert_eq!(membership, self.members_as_of(index).encode(), "the membership as of {index}");
         }
         for (request, result) in replies {
             let asked = self.asked.remove(&request).expect("every request is answered once");
@@ -274,6 +294,9 @@ impl Cluster {
                 let known = self.tables.entry(index).or_insert_with(|| bytes.clone());
                 assert_eq!(known, &bytes, "the table as of {index} is the same everywhere");
                 self.node_mut(id).jobs.push_back(Job::Producers(index, bytes));
+            }
+            Output::Confirmed { intent, membership_index, membership } => {
+                self.check_confirmed(intent, membership_index, &membership);
             }
             Output::Refused { refusal, .. } => self.refusals.push((id, refusal)),
             Output::Stopped => self.node_mut(id).stopped = true,

@@ -6,6 +6,8 @@ mod clients;
 mod cluster;
 mod forged;
 mod group_zero;
+mod membership;
+mod membership_chaos;
 mod model;
 mod node;
 mod reads;

@@ -67,6 +67,7 @@ impl Cluster {
                 None => {
                     assert_eq!(self.ledger.len(), at);
                     assert!(self.is_durable_on_majority(&frame), "replica {id} took {index} for committed");
+                    self.note_change(&frame);
                     self.ledger.push(frame);
                 }
             }
@@ -74,15 +75,9 @@ impl Cluster {
         self.node_mut(id).checked = commit;
     }
 
-    fn is_durable_on_majority(&self, frame: &Frame) -> bool {
-        let voters = &self.membership.voters;
-        let have = voters.iter().filter(|voter| self.holds(**voter, frame));
-        have.count() * 2 > voters.len()
-    }
-
     /// Whether the node has this committed frame, or had it and needs it no more.
-    fn holds(&self, id: ReplicaId, frame: &Frame) -> bool {
-        let durable = &self.node(id).durable;
+    pub(super) fn holds(&self, id: ReplicaId, frame: &Frame) -> bool {
+        let Some(durable) = self.nodes.get(&id).map(|node| &node.durable) else { return false };
         durable.start.index >= frame.index || durable.frame(frame.index) == Some(frame)
     }
 
@@ -101,7 +96,7 @@ impl Cluster {
         let place = &self.ledger[usize::try_from(at.index.0).expect("small") - 1];
         assert_eq!((place.term, place.next_offset(), place.crc), (at.term, at.next_offset, at.crc));
         assert!(*log_start >= at.next_offset && index == as_of && *as_of >= at.index);
-        assert_eq!(membership, &self.membership.encode());
+        assert_eq!(membership, &self.members_as_of(*as_of).encode());
         assert!(as_of.0 <= self.ledger.len() as u64, "the state is one of committed entries");
         if let Some(known) = self.tables.get(as_of) {
             assert_eq!(known, table, "replica {id}: the table as of {as_of} is the same everywhere");
@@ -142,11 +137,11 @@ impl Cluster {
 
     /// After a run that ended well: every log is the ledger.
     pub fn check_converged(&self) {
-        for node in self.nodes.values() {
+        for node in self.member_nodes() {
             let start = usize::try_from(node.durable.start.index.0).expect("small");
             assert_eq!(start + node.durable.frames.len(), self.ledger.len(), "replica {} has all and no more", node.id);
             assert!(node.durable.frames == self.ledger[start..], "byte for byte");
-            let one = self.nodes.values().next().expect("a node");
+            let one = self.member_nodes().next().expect("a node");
             assert_eq!(node.progress.log_start, one.progress.log_start, "the log starts at the same offset everywhere");
             assert_eq!(node.durable.log_start, one.progress.log_start, "and is durable");
             if self.log == LogId::GROUP_ZERO {

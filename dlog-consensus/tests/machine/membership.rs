@@ -1,0 +1,400 @@
+//! Changes of membership, one scene each.
+
+use crate::clients::batch;
+use crate::cluster::{Cluster, others, replica, three};
+use dlog_consensus::{Acks, ChangeStep, Input, MessageKind, Refusal, ReplicaOptions, Reply, Role, Standing};
+use dlog_core::{FrameKind, LogId, LogIndex, NodeId, ReplicaId, RequestId};
+
+fn append(cluster: &mut Cluster, first: u64) -> RequestId {
+    let leader = cluster.elect();
+    cluster.propose(leader, vec![batch(None, first, 2)], Acks::Quorum)
+}
+
+fn is_acked(cluster: &mut Cluster, request: RequestId) -> bool {
+    cluster.run_until("an answer", |cluster| cluster.answers.iter().any(|answer| answer.request == request));
+    matches!(cluster.take_answer(request), Some(Ok(Reply::Appended(_))))
+}
+
+fn ids(nodes: &[u32]) -> Vec<ReplicaId> {
+    nodes.iter().copied().map(replica).collect()
+}
+
+fn converge(cluster: &mut Cluster) {
+    cluster.run_until("one log on all members", |cluster| {
+        let length = cluster.ledger.len() as u64;
+        cluster.member_nodes().all(|node| {
+            node.durable.last().index.0 == length && node.progress.commit.0 == length && node.jobs.is_empty()
+        })
+    });
+    cluster.check_converged();
+}
+
+/// Everything that a change of membership owes: its members, its confirmation, one log, and a log that goes on.
+fn check_reached(cluster: &mut Cluster, version: LogIndex) {
+    cluster.run_until_confirmed(version);
+    let wanted = cluster.intents.last().expect("one").clone();
+    assert_eq!((&cluster.members().voters, &cluster.members().learners), (&wanted.voters, &wanted.learners));
+    let request = append(cluster, 1_000_001);
+    assert!(is_acked(cluster, request));
+    converge(cluster);
+}
+
+#[test]
+fn a_replica_moves_in_safe_steps() {
+    let (mut cluster, leader) = three(1, ReplicaOptions::default());
+    let stays = others(leader)[0];
+    let request = append(&mut cluster, 1);
+    let version = cluster.intend(&[leader, stays, replica(4)], &[]);
+    check_reached(&mut cluster, version);
+    assert!(is_acked(&mut cluster, request));
+    let lists: Vec<[usize; 3]> =
+        cluster.history.iter().map(|(_, m)| [m.voters.len(), m.voters_outgoing.len(), m.learners.len()]).collect();
+    assert_eq!(lists, [[3, 0, 0], [3, 0, 1], [3, 3, 0], [3, 0, 1], [3, 0, 0]], "learner, joint, left, gone");
+    assert_eq!(cluster.leader(), Some(leader), "nobody else had to lead");
+    let status = cluster.machine(leader).status();
+    assert_eq!(status.change.map(|change| change.step), Some(ChangeStep::Confirm));
+    cluster.take_confirmation();
+    cluster.tell_intent(leader);
+    let status = cluster.machine(leader).status();
+    assert_eq!(status.change.map(|change| change.step), Some(ChangeStep::Done));
+    let said = cluster.confirmations.len();
+    for _ in 0..300 {
+        cluster.round();
+    }
+    assert_eq!(cluster.confirmations.len(), said, "what is known is not said again");
+}
+
+#[test]
+fn a_confirmation_is_said_until_it_is_known() {
+    let (mut cluster, leader) = three(2, ReplicaOptions::default());
+    let mut all = others(leader);
+    all.push(leader);
+    let version = cluster.intend(&all, &[]);
+    cluster.run_until("said again", |cluster| cluster.confirmations.len() >= 3);
+    assert!(cluster.confirmations.iter().all(|said| said.intent == version));
+    assert!(cluster.confirmations.windows(2).all(|pair| pair[0].index <= pair[1].index));
+    assert_eq!(cluster.history.len(), 1, "nothing had to change");
+}
+
+#[test]
+fn a_leader_that_no_majority_hears_confirms_nothing() {
+    let (mut cluster, leader) = three(3, ReplicaOptions::default());
+    let mut all = others(leader);
+    for other in &all {
+        cluster.blocked.insert((*other, leader));
+    }
+    all.push(leader);
+    cluster.network.clear();
+    cluster.intents.clear();
+    let version = cluster.intend(&all, &[]);
+    for _ in 0..8 {
+        cluster.step(leader, Input::Tick);
+        cluster.tell_intent(leader);
+    }
+    assert_eq!(cluster.machine(leader).role().role, Role::Leader, "it still thinks so");
+    assert!(!cluster.is_confirmed(version));
+}
+
+#[test]
+fn a_leader_that_leaves_hands_over_first() {
+    for seed in 10..20 {
+        let (mut cluster, leader) = three(seed, ReplicaOptions::default());
+        let mut voters = others(leader);
+        voters.push(replica(4));
+        let version = cluster.intend(&voters, &[]);
+        check_reached(&mut cluster, version);
+        assert_ne!(cluster.leader(), Some(leader));
+        // The leave was proposed in the term of a voter that stays.
+        for (at, membership) in &cluster.history[1..] {
+            if membership.voters_outgoing.is_empty() && !cluster.members_as_of(at.previous()).voters_outgoing.is_empty()
+            {
+                let term = cluster.ledger[at.0 as usize - 1].term;
+                assert_ne!(cluster.leaders[&term], leader);
+            }
+        }
+        assert_eq!(cluster.machine(leader).role().role, Role::Follower);
+        let standing = cluster.machine(leader).status().standing;
+        assert!(matches!(standing, None | Some(Standing::Learner)), "it heard that it has no vote: {standing:?}");
+        cluster.take_confirmation();
+        assert!(!cluster.ids().contains(&leader), "it is deleted");
+        converge(&mut cluster);
+    }
+}
+
+#[test]
+fn every_voter_is_replaced() {
+    for seed in 20..30 {
+        let (mut cluster, _) = three(seed, ReplicaOptions::default());
+        for number in 0..20 {
+            let request = append(&mut cluster, number * 2 + 1);
+            assert!(is_acked(&mut cluster, request));
+        }
+        let version = cluster.intend(&ids(&[4, 5, 6]), &[]);
+        check_reached(&mut cluster, version);
+        cluster.take_confirmation();
+        assert_eq!(cluster.ids(), ids(&[4, 5, 6]));
+        let request = append(&mut cluster, 500);
+        assert!(is_acked(&mut cluster, request));
+        converge(&mut cluster);
+    }
+}
+
+#[test]
+fn a_lone_voter_grows_and_shrinks() {
+    let mut cluster = Cluster::new(31, LogId(5), 1, 0, ReplicaOptions::default());
+    cluster.elect();
+    for wanted in [&[1, 2, 3][..], &[3, 4][..], &[5][..], &[1, 2, 3, 4, 5][..]] {
+        let version = cluster.intend(&ids(wanted), &[]);
+        check_reached(&mut cluster, version);
+    }
+}
+
+/// A crash of the leader, of everyone, or of the replica that comes, at every moment of a change.
+#[test]
+fn a_change_survives_a_crash_in_each_step() {
+    let mut joint = 0;
+    for (seed, victim) in [(40, 0), (41, 1), (42, 2), (43, 3)] {
+        for moment in 0..60 {
+            let (mut cluster, leader) = three(seed, ReplicaOptions::default());
+            let stays = others(leader)[0];
+            // The leader leaves in every other run.
+            let voters =
+                if moment % 2 == 0 { [leader, stays, replica(4)] } else { [others(leader)[1], stays, replica(4)] };
+            let request = append(&mut cluster, 1);
+            let version = cluster.intend(&voters, &[]);
+            for _ in 0..moment / 2 {
+                cluster.round();
+            }
+            joint += usize::from(cluster.members().is_joint());
+            let victims = match victim {
+                0 => cluster.leader().into_iter().collect(),
+                1 => cluster.ids(),
+                2 => vec![replica(4)],
+                _ => vec![stays],
+            };
+            for id in &victims {
+                cluster.crash(*id);
+            }
+            for _ in 0..moment % 7 * 10 {
+                cluster.round();
+            }
+            for id in victims {
+                cluster.start(id);
+            }
+            check_reached(&mut cluster, version);
+            assert!(!cluster.asked.contains_key(&request));
+        }
+    }
+    assert!(joint > 10, "only {joint} crashes met a joint state");
+}
+
+#[test]
+fn a_joint_state_is_left_though_nobody_says_what_is_wanted() {
+    let mut met = 0;
+    for seed in 50..70 {
+        let (mut cluster, leader) = three(seed, ReplicaOptions::default());
+        let mut voters = others(leader);
+        voters.push(replica(4));
+        cluster.intend(&voters, &[]);
+        cluster.run_until("a joint state", |cluster| cluster.members().is_joint());
+        for id in cluster.ids() {
+            cluster.crash(id);
+        }
+        met += usize::from(cluster.members().is_joint());
+        for id in cluster.ids() {
+            cluster.start(id);
+        }
+        cluster.run_until("the joint state is left", |cluster| !cluster.members().is_joint());
+        assert_eq!(cluster.members().voters, voters.into_iter().collect());
+        let request = append(&mut cluster, 1);
+        assert!(is_acked(&mut cluster, request));
+    }
+    assert!(met >= 10, "only {met} starts met a joint state");
+}
+
+#[test]
+fn a_newer_intent_is_followed_from_wherever_the_log_stands() {
+    for moment in 0..40 {
+        let (mut cluster, leader) = three(71, ReplicaOptions::default());
+        let before: Vec<ReplicaId> = cluster.ids();
+        cluster.intend(&[leader, replica(4), replica(5)], &[]);
+        for _ in 0..moment {
+            cluster.round();
+        }
+        let version = cluster.intend(&before, &[]);
+        check_reached(&mut cluster, version);
+        assert!(cluster.members().learners.is_empty(), "learners of no use are gone");
+    }
+}
+
+#[test]
+fn a_replica_that_is_away_is_waited_for_and_told_of() {
+    let (mut cluster, leader) = three(72, ReplicaOptions::default());
+    let voters = [leader, others(leader)[0], replica(4)];
+    cluster.intend(&voters, &[]);
+    cluster.crash(replica(4));
+    for _ in 0..300 {
+        cluster.round();
+    }
+    let change = cluster.machine(leader).status().change.expect("under way");
+    assert_eq!((change.step, change.waits_for), (ChangeStep::CatchUp, vec![replica(4)]));
+    let peers = cluster.machine(leader).status().peers;
+    let newcomer = peers.iter().find(|peer| peer.replica == replica(4)).expect("a member");
+    assert_eq!((newcomer.voter, newcomer.standing), (false, Some(Standing::Learner)));
+    let request = append(&mut cluster, 1);
+    assert!(is_acked(&mut cluster, request), "the log goes on meanwhile");
+    cluster.start(replica(4));
+    let version = cluster.intents.last().expect("one").version;
+    check_reached(&mut cluster, version);
+}
+
+#[test]
+fn dangerous_intents_are_not_followed() {
+    let (mut cluster, leader) = three(73, ReplicaOptions::default());
+    let all = cluster.ids();
+    let good = cluster.intend(&all, &[]);
+    cluster.run_until_confirmed(good);
+    let many: Vec<ReplicaId> = (1..=10).map(replica).collect();
+    for (voters, learners) in [(vec![], vec![leader]), (many, vec![]), (vec![leader], vec![leader])] {
+        let version = LogIndex(good.0 + 1);
+        let (voters, learners) = (voters.into_iter().collect(), learners.into_iter().collect());
+        let intent = dlog_consensus::Intent { version, voters, learners, confirmed: false };
+        cluster.step(leader, Input::Intend(intent));
+    }
+    for _ in 0..100 {
+        cluster.round();
+    }
+    assert_eq!(cluster.history.len(), 1);
+    assert_eq!(cluster.machine(leader).status().change.and_then(|change| change.intent), Some(good));
+}
+
+#[test]
+fn learners_decide_nothing() {
+    let mut cluster = Cluster::new(74, LogId(5), 3, 2, ReplicaOptions::default());
+    let leader = cluster.elect();
+    // acks=all waits for no learner.
+    cluster.stuck.extend(ids(&[4, 5]));
+    let request = cluster.propose(leader, vec![batch(None, 1, 1)], Acks::All);
+    assert!(is_acked(&mut cluster, request));
+    cluster.stuck.clear();
+    converge(&mut cluster);
+    for other in others(leader) {
+        cluster.crash(other);
+    }
+    let request = cluster.propose(leader, vec![batch(None, 3, 1)], Acks::Quorum);
+    for _ in 0..200 {
+        cluster.round();
+    }
+    assert!(!matches!(cluster.take_answer(request), Some(Ok(_))), "one voter and two learners are no majority");
+    assert_eq!(cluster.leader(), None);
+}
+
+/// Killed before its first sync it may use the same term again, with other entries: nothing of the first life may have left.
+#[test]
+fn a_lone_voter_with_learners_that_is_killed_before_its_first_sync_told_nobody() {
+    let mut cluster = Cluster::new(75, LogId(5), 1, 2, ReplicaOptions::default());
+    for id in cluster.ids() {
+        cluster.disk(id);
+    }
+    cluster.stuck.insert(replica(1));
+    for _ in 0..60 {
+        cluster.tick(replica(1));
+    }
+    assert_eq!(cluster.machine(replica(1)).role().role, Role::Leader);
+    cluster.propose(replica(1), vec![batch(None, 1, 1)], Acks::Quorum);
+    assert!(cluster.network.is_empty(), "its term isn't durable");
+    cluster.crash_with(replica(1), 0);
+    cluster.stuck.clear();
+    cluster.start(replica(1));
+    let request = append(&mut cluster, 3);
+    assert!(is_acked(&mut cluster, request));
+    let version = cluster.intend(&ids(&[1, 2, 3]), &[]);
+    check_reached(&mut cluster, version);
+}
+
+#[test]
+fn a_replica_that_comes_back_is_another_one() {
+    let (mut cluster, leader) = three(76, ReplicaOptions::default());
+    let (stays, old) = (others(leader)[0], others(leader)[1]);
+    let request = append(&mut cluster, 1);
+    assert!(is_acked(&mut cluster, request));
+    cluster.run_until("an ack on its way", |cluster| {
+        cluster.step(old, Input::Tick);
+        cluster.network.iter().any(|message| message.from == old && message.kind.is_response())
+    });
+    let late: Vec<_> =
+        cluster.network.iter().filter(|message| message.from == old || message.to == old).cloned().collect();
+    let version = cluster.intend(&[leader, stays, replica(4)], &[]);
+    check_reached(&mut cluster, version);
+    cluster.take_confirmation();
+    let new = ReplicaId::new(old.node(), 2);
+    assert_eq!(new.node(), NodeId(old.node().0));
+    let version = cluster.intend(&[leader, stays, new], &[]);
+    check_reached(&mut cluster, version);
+    cluster.take_confirmation();
+    cluster.refusals.clear();
+    let before = cluster.machine(leader).role();
+    for message in late {
+        cluster.step(message.to, Input::Peer(message.clone()));
+        // As if it had been meant for its successor.
+        cluster.step(new, Input::Peer(message));
+    }
+    assert!(cluster.refusals.iter().any(|(_, refusal)| *refusal == Refusal::NotAMember(old)));
+    assert!(cluster.refusals.iter().filter(|(id, _)| *id == new).all(|(_, r)| matches!(r, Refusal::NotForUs(_))));
+    for _ in 0..50 {
+        cluster.round();
+    }
+    assert_eq!(cluster.machine(leader).role(), before);
+    converge(&mut cluster);
+}
+
+#[test]
+fn a_removed_replica_disturbs_nobody() {
+    let (mut cluster, leader) = three(77, ReplicaOptions::default());
+    let (stays, gone) = (others(leader)[0], others(leader)[1]);
+    // It hears nothing of the change, and goes on to think that it has a vote.
+    for other in [leader, stays] {
+        cluster.blocked.extend([(other, gone), (gone, other)]);
+    }
+    let version = cluster.intend(&[leader, stays, replica(4)], &[]);
+    cluster.run_until_confirmed(version);
+    let term = cluster.machine(leader).role().term;
+    cluster.blocked.clear();
+    for _ in 0..600 {
+        cluster.round();
+    }
+    assert_eq!(cluster.machine(gone).status().standing, Some(Standing::Voter), "as far as it knows");
+    assert_eq!((cluster.leader(), cluster.machine(leader).role().term), (Some(leader), term));
+}
+
+/// A membership is known after a start from its entry alone: the power goes before it is written.
+#[test]
+fn a_membership_survives_a_crash_between_its_entry_and_its_write() {
+    let (mut cluster, leader) = three(78, ReplicaOptions::default());
+    let version = cluster.intend(&[leader, others(leader)[0], replica(4)], &[]);
+    cluster.run_until_confirmed(version);
+    converge(&mut cluster);
+    for id in cluster.ids() {
+        cluster.crash(id);
+        let mut durable = cluster.node(id).durable.clone();
+        durable.membership = None;
+        cluster.node_mut(id).durable = durable.clone();
+        cluster.node_mut(id).said = durable;
+    }
+    for id in cluster.ids() {
+        // The start compares it with the ledger.
+        cluster.start(id);
+    }
+    check_reached(&mut cluster, version);
+}
+
+#[test]
+fn the_crates_own_steps_are_never_seen() {
+    let (mut cluster, leader) = three(79, ReplicaOptions::default());
+    let version = cluster.intend(&[others(leader)[0], replica(4), replica(5)], &[]);
+    check_reached(&mut cluster, version);
+    let empty = |frame: &&dlog_core::Frame| frame.kind == FrameKind::Configuration && frame.payload.is_empty();
+    assert_eq!(cluster.ledger.iter().filter(empty).count(), 1, "one joint state was left once");
+    let votes = cluster.network.iter().filter(|message| message.kind == MessageKind::RequestVote).count();
+    assert_eq!(votes, 0);
+}
