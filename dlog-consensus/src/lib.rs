@@ -34,6 +34,13 @@
 //! storage then drops is gone from the view ([`Input::LocalStart`]); a peer that needs it gets a snapshot without records
 //! (`snapshot.rs`): where the log goes on, and what it had added up to. Producers are forgotten by entries too.
 //!
+//! *Membership.* An [`Intent`] says who is to belong to the log; every replica may be told, and the leader drives the log there:
+//! learner, catch-up, joint change, learners that nobody wants go. The next step follows from the applied membership and the
+//! newest intent alone (`replica/change_step.rs`), so a new leader goes on wherever the last one stopped. A joint state is left
+//! whether or not an intent is known. A leader whose vote ends hands over first. When the log is there, and a majority has said
+//! since that this replica leads, it says [`Output::Confirmed`]. An entry of configuration counts when it is committed and
+//! durable here, as everything else; up to C of a snapshot it counts for nothing, for C's membership has it.
+//!
 //! *Start.* Storage gives a `RestoredReplica`; a [`ReplicaLoader`] says which frames it must see, replays them, and checks everything
 //! on which the raft crate would panic.
 //!
@@ -45,7 +52,8 @@
 //!
 //! # Caveats
 //!
-//! * Membership is fixed: frames of the kind configuration are refused at the door and at load. The types leave room for them.
+//! * A change waits without end for a new voter that never comes; [`Status::change`] says for whom, and a newer intent ends it.
+//! * A removed replica isn't told: it stops hearing of the log, and asks for votes in vain if it was cut off before it lost its own.
 //! * Group 0 keeps its whole log: no snapshot is made of a log with a state machine.
 //! * Commit indexes are broadcast at once: one record costs eight messages among three replicas, not four.
 //! * A forged message from an authenticated member can still lie: raft trusts its members. It can't panic the machine, open a gap

@@ -8,7 +8,7 @@ use dlog_consensus::{Input, Refusal};
 use dlog_core::{LogId, NodeId, ReplicaId};
 use std::collections::BTreeMap;
 
-/// Seeds of one test.
+/// Seeds of one test; as many as `DLOG_MEMBERSHIP_SEEDS` says where the tests are built with it.
 const SEEDS: u64 = 80;
 /// Nodes that replicas may be placed on.
 const POOL: u32 = 6;
@@ -103,8 +103,7 @@ fn run(seed: u64, voters: u32, retention: bool) -> (Cluster, Clients) {
 
 fn run_seeds(from: u64, voters: u32, retention: bool) {
     let (mut acked, mut changes, mut joint, mut installs) = (0, 0, 0, 0);
-    let count = std::env::var("DLOG_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(SEEDS);
-    let from = std::env::var("DLOG_FROM").ok().and_then(|from| from.parse().ok()).unwrap_or(from);
+    let count = option_env!("DLOG_MEMBERSHIP_SEEDS").map_or(SEEDS, |count| count.parse().expect("a number"));
     for seed in from..from + count {
         println!("seed {seed}: {voters} voters at first, retention {retention}");
         let (cluster, clients) = run(seed, voters, retention);
