@@ -323,6 +323,9 @@ fn each_rule_refuses() {
     assert!(matches!(refusal_of(|m| m.log_term = Term(0)), Some(Refusal::Field("log_term"))));
     assert!(matches!(refusal_of(|m| m.entries[0].index = LogIndex(99)), Some(Refusal::Sequence(_))));
     assert!(matches!(refusal_of(|m| m.entries[0].kind = FrameKind::Configuration), Some(Refusal::Entry { .. })));
+    assert_eq!(refusal_of(kind(FrameKind::Configuration, &[])), None, "a joint state is left, if there is one");
+    let voter: &[u8] = &[0x12, 0x06, 0x10, 0x81, 0x80, 0x80, 0x80, 0x10];
+    assert!(matches!(refusal_of(kind(FrameKind::Configuration, voter)), Some(Refusal::Entry { .. })), "no joint state");
     assert!(matches!(refusal_of(|m| m.entries[0].kind = FrameKind::Command), Some(Refusal::Entry { .. })));
     let damaged = |m: &mut PeerMessage| {
         let mut bytes = m.entries[0].payload.to_vec();

@@ -3,7 +3,7 @@
 use crate::clients::batch;
 use crate::cluster::{Cluster, others, replica, three};
 use dlog_consensus::{Acks, ChangeStep, Input, MessageKind, Refusal, ReplicaOptions, Reply, Role, Standing};
-use dlog_core::{FrameKind, LogId, LogIndex, NodeId, ReplicaId, RequestId};
+use dlog_core::{FrameKind, LogId, LogIndex, NodeId, Offset, ReplicaId, RequestId};
 
 fn append(cluster: &mut Cluster, first: u64) -> RequestId {
     let leader = cluster.elect();
@@ -397,4 +397,67 @@ fn the_crates_own_steps_are_never_seen() {
     assert_eq!(cluster.ledger.iter().filter(empty).count(), 1, "one joint state was left once");
     let votes = cluster.network.iter().filter(|message| message.kind == MessageKind::RequestVote).count();
     assert_eq!(votes, 0);
+}
+
+/// Batches that every member has, then a log start behind most of them, and nothing kept below it.
+fn cut_off(cluster: &mut Cluster) {
+    for number in 0..20 {
+        let request = append(cluster, number * 2 + 1);
+        assert!(is_acked(cluster, request));
+    }
+    let leader = cluster.elect();
+    let request = cluster.move_log_start(leader, Offset(35));
+    cluster.run_until("an answer", |cluster| cluster.answers.iter().any(|answer| answer.request == request));
+    for id in cluster.ids().into_iter().filter(|id| cluster.is_up(*id)).collect::<Vec<_>>() {
+        cluster.step(id, Input::TakeProducers);
+        for _ in 0..3 {
+            cluster.disk(id);
+        }
+        cluster.node_mut(id).drop_through(LogIndex(u64::MAX));
+        cluster.disk(id);
+    }
+    assert!(cluster.node(leader).durable.start.index > LogIndex(10), "the log no longer begins at 1");
+}
+
+#[test]
+fn a_new_replica_of_a_log_that_no_longer_begins_at_one_gets_a_snapshot() {
+    for seed in 80..90 {
+        let (mut cluster, _) = three(seed, ReplicaOptions::default());
+        cut_off(&mut cluster);
+        // A learner that stays one, and voters that replace all.
+        for (voters, learners) in [(ids(&[1, 2, 3]), ids(&[4])), (ids(&[4, 5, 6]), vec![])] {
+            let version = cluster.intend(&voters, &learners);
+            check_reached(&mut cluster, version);
+        }
+        assert!(cluster.installs >= 3, "only {} snapshots", cluster.installs);
+        for id in ids(&[4, 5, 6]) {
+            assert!(cluster.node(id).durable.start.index > LogIndex(10), "it has nothing of what nobody keeps");
+            cluster.crash(id);
+            cluster.start(id);
+        }
+        cluster.elect();
+        converge(&mut cluster);
+    }
+}
+
+/// The leader can't leave the joint state before a disk does something; meanwhile a voter comes back that is too far behind.
+#[test]
+fn a_snapshot_is_sent_in_a_joint_state() {
+    for seed in 90..100 {
+        let (mut cluster, leader) = three(seed, ReplicaOptions::default());
+        let (stays, late) = (others(leader)[0], others(leader)[1]);
+        cluster.crash(late);
+        cut_off(&mut cluster);
+        let version = cluster.intend(&[leader, stays, replica(4)], &[]);
+        cluster.run_until("a joint state", |cluster| cluster.members().is_joint());
+        cluster.stuck.extend([stays, replica(4)]);
+        assert!(cluster.machine(leader).membership().is_joint());
+        let installs = cluster.installs;
+        cluster.start(late);
+        cluster.run_until("a snapshot", |cluster| cluster.installs > installs);
+        cluster.run_until("installed", |cluster| cluster.machine(late).status().installed_snapshots > 0);
+        assert_eq!(cluster.machine(late).status().standing, Some(Standing::Outgoing));
+        cluster.stuck.clear();
+        check_reached(&mut cluster, version);
+    }
 }

@@ -421,6 +421,9 @@ impl ConsensusThread {
                 let _ = self.exits.apply.send(ApplyMessage::Frames { replica, frames });
             }
             Output::Producers { .. } | Output::Stopped => {}
+            Output::Confirmed { intent, membership_index, .. } => {
+                tracing::debug!(%replica, %intent, %membership_index, "the log has the replicas that are wanted");
+            }
             // The raft crate repeats its wish that a replica campaigns; the first has begun a write.
             Output::Refused { from, refusal: refusal @ Refusal::NotDurable } => {
                 tracing::debug!(%replica, %from, %refusal, "a peer's message came too early");
