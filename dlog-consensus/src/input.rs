@@ -1,11 +1,11 @@
 //! What can happen to a replica: a closed list.
 
-use crate::intent::Intent;
 use crate::message::PeerMessage;
 use crate::output::{FetchId, WriteId};
 use bytes::Bytes;
 use dlog_core::write::LogPoint;
 use dlog_core::{Frame, LogIndex, Offset, ReplicaId, RequestId, TimestampMs};
+use dlog_replication::Intent;
 
 /// One event. The shell hands events in one at a time, in the order in which they happened for this replica.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use crate::context::NodeContext;
 use crate::metadata::group_zero::GroupZero;
 use crate::metadata::producer_ids::ProducerIds;
 use crate::metadata::reconciler::Reconciler;
-use crate::metadata::{leadership, registration};
+use crate::metadata::{confirmations, leadership, registration, voters};
 use crate::metrics::Metrics;
 use crate::metrics::page::Page;
 use crate::metrics::process;
@@ -82,7 +82,7 @@ impl Node {
         for (node, address) in formation::known_addresses(&config, &identity) {
             book.set(node, &address);
         }
-        let Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, local, marks, threads } =
+        let Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, confirmed, local, marks, threads } =
             engine::start(&config, &identity, &disk, &metrics)?;
         let peers = Arc::new(PeerPool::new(identity.cluster, identity.node, Arc::clone(&book)));
         let known = catalogue.clone();
@@ -116,6 +116,8 @@ impl Node {
         let tasks = vec![
             tokio::spawn(reconciler.run(catalogue)),
             tokio::spawn(leadership::balance(Arc::clone(&context))),
+            tokio::spawn(confirmations::propose(Arc::clone(&context), confirmed)),
+            tokio::spawn(voters::keep_healthy(Arc::clone(&context))),
             tokio::spawn(agreement::compare(Arc::clone(&context))),
             tokio::spawn(register(Arc::clone(&context), registered_sender)),
         ];

@@ -6,9 +6,9 @@
 //! the voters to come couldn't leave again.
 
 use crate::configuration::Change;
-use crate::intent::Intent;
 use crate::membership::Membership;
 use dlog_core::ReplicaId;
+use dlog_replication::Intent;
 use std::collections::BTreeSet;
 
 /// What a leader does next about its log's membership.

@@ -10,12 +10,12 @@
 use super::Replica;
 use super::change_step::{Step, next_step};
 use crate::configuration::Change;
-use crate::intent::Intent;
 use crate::membership::Membership;
 use crate::output::Output;
 use crate::status::{ChangeStatus, ChangeStep};
 use bytes::Bytes;
 use dlog_core::{FrameKind, LogIndex, MonotonicTime, ReplicaId};
+use dlog_replication::Intent;
 
 /// A question whether this replica leads is asked again after so many election timeouts without an answer.
 const ASK_ELECTIONS: u64 = 1;

@@ -90,8 +90,10 @@ impl Reconciler {
                 }
             }
             LocalAction::Intend { replica, intent } => {
+                let told = Some((intent.version, intent.confirmed));
+                self.shard(replica).inbox.send(ShardMessage::Intend { replica, intent });
                 if let Some(local) = self.local.get_mut(&replica) {
-                    local.told = Some((intent.version, intent.confirmed));
+                    local.told = told;
                 }
             }
             LocalAction::Delete { replica, log, ended } => {

@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::clock::agreement::ClockAgreement;
 use crate::config::NodeConfig;
 use crate::metadata::apply_thread::{AppliedWatch, ApplyMessage, ApplyThread};
+use crate::metadata::confirmations::{self, Confirmation};
 use crate::metrics::Metrics;
 use crate::peer::incoming::shard_of;
 use crate::peer::outbox::Outboxes;
@@ -38,6 +39,8 @@ pub struct Engine {
     pub catalogue: watch::Receiver<Arc<Catalogue>>,
     /// How far that is.
     pub applied: AppliedWatch,
+    /// What leaders here say of their logs' members.
+    pub confirmed: tokio::sync::mpsc::Receiver<Confirmation>,
     /// Replicas that stand here.
     pub local: BTreeMap<ReplicaId, LocalReplica>,
     /// Replicas that once stood here and never will again.
@@ -90,6 +93,7 @@ pub fn start(
     let group_zero_inbox = inboxes[shard_of(group_zero, inboxes.len())].clone();
     let (apply_thread, catalogue, applied) = ApplyThread::new(store, group_zero_inbox, disk_senders.clone())?;
     let (apply, apply_queue) = mpsc::channel();
+    let (confirmations, confirmed) = tokio::sync::mpsc::channel(confirmations::QUEUE_MAX);
 
     let clock_agreement = Arc::<ClockAgreement>::default();
     let plan = start::Plan {
@@ -100,6 +104,7 @@ pub fn start(
         replicas: &replicas,
         outboxes: &outboxes,
         apply: &apply,
+        confirmations: &confirmations,
         metrics,
         group_zero_applied: *applied.borrow(),
     };
@@ -122,7 +127,7 @@ pub fn start(
         vacant.insert(start_group_zero(identity, group_zero, &inboxes)?);
     }
     let threads = EngineThreads { shards, apply, apply_handle };
-    Ok(Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, local, marks, threads })
+    Ok(Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, confirmed, local, marks, threads })
 }
 
 /// The first start of group 0 here: its members follow from the bootstrap set alone.

@@ -11,6 +11,7 @@ use super::retention::Retention;
 use crate::clock::Clock;
 use crate::clock::agreement::ClockAgreement;
 use crate::metadata::apply_thread::ApplyMessage;
+use crate::metadata::confirmations::Confirmation;
 use crate::metrics::Metrics;
 use crate::peer::outbox::Outboxes;
 use crate::replicas::{ReplicaHandle, ReplicaProgress, Replicas};
@@ -48,6 +49,8 @@ pub struct Exits {
     pub reads: mpsc::Sender<FetchRequest>,
     /// The apply thread of group 0 (only the shard that owns it sends).
     pub apply: mpsc::Sender<ApplyMessage>,
+    /// What leaders here say of their logs' members, for the catalogue.
+    pub confirmations: tokio::sync::mpsc::Sender<Confirmation>,
     /// Other nodes.
     pub outboxes: Arc<Outboxes>,
     /// The node's counters.
@@ -220,6 +223,7 @@ impl ConsensusThread {
                 let _ = self.exits.disk.send(DiskMessage::SegmentBytes(replica, segment_bytes));
                 self.retention.set(replica, RetentionLimits { bytes: retention_bytes, ms: retention_ms });
             }
+            ShardMessage::Intend { replica, intent } => self.step(replica, Input::Intend(intent)),
             ShardMessage::Delete { replica, ended } => self.delete(replica, ended),
             ShardMessage::Transfer { replica, to } => self.step(replica, Input::TransferLeadership { to: Some(to) }),
             ShardMessage::TakeProducers => self.take_producers(),
@@ -420,10 +424,14 @@ impl ConsensusThread {
             Output::Apply { frames } => {
                 let _ = self.exits.apply.send(ApplyMessage::Frames { replica, frames });
             }
-            Output::Producers { .. } | Output::Stopped => {}
-            Output::Confirmed { intent, membership_index, .. } => {
-                tracing::debug!(%replica, %intent, %membership_index, "the log has the replicas that are wanted");
+            Output::Confirmed { intent, membership_index, membership } => {
+                if let Some(&log) = self.logs.get(&replica) {
+                    // One that doesn't fit is said again.
+                    let said = Confirmation { log, intent, membership_index, membership };
+                    let _ = self.exits.confirmations.try_send(said);
+                }
             }
+            Output::Producers { .. } | Output::Stopped => {}
             // The raft crate repeats its wish that a replica campaigns; the first has begun a write.
             Output::Refused { from, refusal: refusal @ Refusal::NotDurable } => {
                 tracing::debug!(%replica, %from, %refusal, "a peer's message came too early");

@@ -10,6 +10,7 @@ use dlog_core::Frame;
 use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
 use dlog_core::write::LogPoint;
 use dlog_core::{LogId, LogIndex, ReplicaId, TimestampMs, limits};
+use dlog_replication::Intent;
 use dlog_storage::WrittenOut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,6 +58,8 @@ pub enum ShardMessage {
         /// For how many milliseconds records are kept; `None`: for ever.
         retention_ms: Option<u64>,
     },
+    /// What the catalogue wants of the membership of a replica's log.
+    Intend { replica: ReplicaId, intent: Intent },
     /// The catalogue as of the group 0 index `ended` has confirmed that this replica goes.
     Delete { replica: ReplicaId, ended: LogIndex },
     /// Hand leadership of one replica to another.

@@ -8,6 +8,7 @@ use super::{ShardHandle, read_thread};
 use crate::clock::Clock;
 use crate::clock::agreement::ClockAgreement;
 use crate::metadata::apply_thread::ApplyMessage;
+use crate::metadata::confirmations::Confirmation;
 use crate::metrics::Metrics;
 use crate::peer::outbox::Outboxes;
 use crate::random::random_seed;
@@ -40,6 +41,8 @@ pub struct Plan<'a> {
     pub outboxes: &'a Arc<Outboxes>,
     /// The apply thread.
     pub apply: &'a mpsc::Sender<ApplyMessage>,
+    /// What leaders say of their logs' members.
+    pub confirmations: &'a tokio::sync::mpsc::Sender<Confirmation>,
     /// The node's counters.
     pub metrics: &'a Arc<Metrics>,
     /// How far group 0's state machine is.
@@ -118,6 +121,7 @@ pub fn start_shard(
         disk: disk_sender.clone(),
         reads: read_sender,
         apply: plan.apply.clone(),
+        confirmations: plan.confirmations.clone(),
         outboxes: Arc::clone(plan.outboxes),
         metrics: Arc::clone(plan.metrics),
         clock_agreement: Arc::clone(plan.clock_agreement),

@@ -213,7 +213,9 @@ impl World {
                     self.note(format_args!("replica {replica} refuses a message of {from}: {refusal}"));
                 }
                 Output::Confirmed { intent, membership_index, membership } => {
-                    self.note(format_args!("replica {replica} confirms {intent} as of {membership_index}: {membership:?}"));
+                    self.note(format_args!(
+                        "replica {replica} confirms {intent} as of {membership_index}: {membership:?}"
+                    ));
                 }
                 Output::Fatal { reason } => return Err(Failure::crash(format!("replica {replica}: {reason}"))),
                 Output::Apply { .. } | Output::Producers { .. } | Output::Stopped => {}
