@@ -1,10 +1,10 @@
 //! Group 0: commands reach the apply thread once and in order, whatever its state machine had kept when the node crashed.
 
 use crate::chaos::fault;
-use crate::cluster::{Cluster, Weather};
+use crate::cluster::{Cluster, Weather, replica};
 use bytes::Bytes;
 use dlog_consensus::{Acks, Input, ReplicaOptions, Reply};
-use dlog_core::{LogId, LogIndex, RequestId};
+use dlog_core::{LogId, LogIndex, ReplicaId, RequestId};
 use std::collections::BTreeMap;
 
 /// The state machine takes some of what it was given, and keeps it.
@@ -22,7 +22,14 @@ fn apply_some(cluster: &mut Cluster) {
     }
 }
 
-fn run(seed: u64) -> usize {
+/// Three of the five are to vote, the others to follow, as in group 0 of a cluster of five nodes.
+fn intend(cluster: &mut Cluster) {
+    let mut ids: Vec<ReplicaId> = (1..=5).map(replica).collect();
+    cluster.random.shuffle(&mut ids);
+    cluster.intend(&ids[..3], &ids[3..]);
+}
+
+fn run(seed: u64, changes: bool) -> (usize, usize) {
     let mut cluster = Cluster::new(seed, LogId::GROUP_ZERO, 3, 2, ReplicaOptions::default());
     cluster.weather = Weather { drop: 10, double: 10, delay: 30, slow_disk: 40, late_segments: 20 };
     let mut sent: BTreeMap<RequestId, Bytes> = BTreeMap::new();
@@ -41,9 +48,21 @@ fn run(seed: u64) -> usize {
             cluster.step(leader, Input::ProposeCommand { request, command });
         }
         apply_some(&mut cluster);
+        if changes && cluster.random.u32(0..30) == 0 {
+            intend(&mut cluster);
+        }
+        if changes && cluster.random.u32(0..5) == 0 {
+            let one = replica(cluster.random.u32(1..=5));
+            cluster.tell_intent(one);
+        }
         cluster.round();
     }
     cluster.heal();
+    if changes {
+        intend(&mut cluster);
+        let version = cluster.intents.last().expect("just made").version;
+        cluster.run_until_confirmed(version);
+    }
     cluster.elect();
     cluster.run_until("one log everywhere", |cluster| {
         let length = cluster.ledger.len();
@@ -60,16 +79,26 @@ fn run(seed: u64) -> usize {
             acked += 1;
         }
     }
-    acked
+    (acked, cluster.history.len() - 1)
+}
+
+fn run_seeds(from: u64, changes: bool) {
+    let (mut acked, mut changed) = (0, 0);
+    for seed in from..from + 40 {
+        println!("seed {seed}");
+        let (more_acked, more_changed) = run(seed, changes);
+        (acked, changed) = (acked + more_acked, changed + more_changed);
+    }
+    assert!(acked > 400, "only {acked} commands were acked");
+    assert_eq!(changes, changed > 200, "{changed} changes of membership");
 }
 
 #[test]
 fn commands_are_applied_once_and_in_order() {
-    let acked: usize = (0..40)
-        .map(|seed| {
-            println!("seed {seed}");
-            run(seed)
-        })
-        .sum();
-    assert!(acked > 400, "only {acked} commands were acked");
+    run_seeds(0, false);
+}
+
+#[test]
+fn commands_are_applied_once_and_in_order_while_voters_change() {
+    run_seeds(100, true);
 }
