@@ -13,6 +13,7 @@ use bytes::Bytes;
 use dlog_core::{ReplicaId, limits};
 use prost::Message as _;
 use raft_proto::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
+use std::collections::BTreeSet;
 
 /// Voters of one log; bounds the work of counting a majority.
 pub(crate) const VOTERS_MAX: usize = limits::REPLICAS_PER_PARTITION_MAX as usize;
@@ -87,9 +88,9 @@ impl Turn {
 }
 
 impl Change {
-    /// The step into the joint state between these voters and `voters`. Who is to stay as a learner, and whoever else leaves the
-    /// voters, becomes a learner: it hears that it has no vote any more before it is removed.
-    pub(crate) fn entering(membership: &Membership, voters: &std::collections::BTreeSet<ReplicaId>) -> Change {
+    /// The step into the joint state between the voters now and `voters`. Whoever leaves the voters becomes a learner, so that it
+    /// hears that its vote has ended before it is removed.
+    pub(crate) fn entering(membership: &Membership, voters: &BTreeSet<ReplicaId>) -> Change {
         let come = voters.difference(&membership.voters).map(|replica| (*replica, Turn::Voter));
         let go = membership.voters.difference(voters).map(|replica| (*replica, Turn::Learner));
         let mut turns: Vec<(ReplicaId, Turn)> = come.chain(go).collect();

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use raft::prelude::ConfState;
 use raft::storage::MemStorage;
 use raft::{Config, RawNode};
-use std::collections::BTreeSet;
 
 /// The raft crate with this membership.
 fn crate_of(membership: &Membership) -> RawNode<MemStorage> {

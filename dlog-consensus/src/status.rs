@@ -71,7 +71,7 @@ pub struct PeerStatus {
     /// Whether it votes, before or after a change under way.
     pub voter: bool,
     /// What it is to the log.
-    pub standing: Option<Standing>,
+    pub standing: Standing,
     /// Durable there up to this index, as far as known.
     pub matched: LogIndex,
     /// Ticks since it was last heard in this term.

@@ -4,12 +4,11 @@
 use super::Driver;
 use crate::configuration::Change;
 use crate::membership::Membership;
+use crate::output::Output;
 use bytes::Bytes;
 use dlog_core::write::WriteOp;
 use dlog_core::{LogIndex, MonotonicTime};
 use raft_proto::eraftpb::{Entry, EntryType};
-
-use crate::output::Output;
 
 /// No leader, in the raft crate's words.
 const NOBODY: u64 = 0;
@@ -25,7 +24,7 @@ impl Driver {
         self.raw.raft.has_pending_conf()
     }
 
-    /// Whether the last membership is durable.
+    /// Whether a membership waits for the disk.
     pub(crate) fn is_writing_membership(&self) -> bool {
         self.outstanding.iter().any(|write| write.membership)
     }

@@ -2,6 +2,7 @@
 
 use super::Replica;
 use crate::input::Input;
+use crate::membership::Standing;
 use crate::output::Output;
 use crate::status::{PeerStatus, Status};
 use dlog_core::ReplicaId;
@@ -46,16 +47,17 @@ impl Replica {
         let status = |member: ReplicaId| {
             let ours = member == self.replica;
             let matched = self.matched(member);
-            PeerStatus {
+            let standing = self.membership.standing_of(member)?;
+            Some(PeerStatus {
                 replica: member,
-                voter: self.membership.is_voter(member),
-                standing: self.membership.standing_of(member),
+                voter: standing != Standing::Learner,
+                standing,
                 matched,
                 silent_ticks: if ours { Some(0) } else { self.peers.silent_ticks(member) },
                 in_sync: if ours { self.peers.keeps_up(matched) } else { self.peers.in_sync(member, matched) },
-            }
+            })
         };
-        self.membership.members().into_iter().map(status).collect()
+        self.membership.members().into_iter().filter_map(status).collect()
     }
 
     /// Checks what the type promises; cheap enough for every step of a test.
