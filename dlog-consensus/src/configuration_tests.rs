@@ -19,13 +19,19 @@ fn replica(node: u32) -> ReplicaId {
     ReplicaId::new(NodeId(node), 1)
 }
 
+fn entry(change: &Change, intent: u64) -> ChangeEntry {
+    ChangeEntry { change: change.clone(), intent: LogIndex(intent) }
+}
+
 fn hex(change: &Change) -> String {
-    change.encode().iter().map(|byte| format!("{byte:02x}")).collect()
+    entry(change, 0).encode().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
 fn golden_bytes() {
     assert_eq!(hex(&Change::Leave), "");
+    assert_eq!(hex(&Change::Note), "12020802");
+    assert_eq!(entry(&Change::Leave, 300).encode()[..], [0x20, 0xac, 0x02]);
     assert_eq!(hex(&Change::AddLearner(replica(1))), "1208080210818080801 0".replace(' ', ""));
     assert_eq!(hex(&Change::RemoveLearner(replica(1))), "12080801108180808010");
     let enter = Change::Enter(vec![(replica(1), Turn::Learner), (replica(2), Turn::Voter), (replica(3), Turn::Gone)]);
@@ -35,13 +41,13 @@ fn golden_bytes() {
 #[test]
 fn the_crate_writes_the_same() {
     let enter = Change::Enter(vec![(replica(1), Turn::Learner), (replica(2), Turn::Voter), (replica(3), Turn::Gone)]);
-    for change in [Change::AddLearner(replica(9)), Change::RemoveLearner(replica(9)), enter] {
+    for change in [Change::AddLearner(replica(9)), Change::RemoveLearner(replica(9)), Change::Note, enter] {
         let mut node = crate_of(&Membership::of_voters([replica(1)]));
         node.campaign().expect("a lone voter");
         node.propose_conf_change(Vec::new(), change.to_raft()).expect("it leads");
         let entry = node.raft.raft_log.unstable_entries().last().expect("what was proposed").clone();
         assert_eq!(entry.get_entry_type(), raft::prelude::EntryType::EntryConfChangeV2);
-        assert_eq!(&entry.data[..], &change.encode()[..], "{change:?}");
+        assert_eq!(&entry.data[..], &self::entry(&change, 0).encode()[..], "{change:?}");
         let joint = matches!(change, Change::Enter(_)).then_some(false);
         assert_eq!(change.to_raft().enter_joint(), joint, "a joint state is never left by the crate");
     }
@@ -52,7 +58,7 @@ fn the_crate_writes_the_same() {
 fn other_forms_are_refused() {
     let written = |transition, turns: &[(i32, u64)]| {
         let changes = turns.iter().map(|(kind, replica)| TurnProto { kind: *kind, replica: *replica }).collect();
-        ChangeProto { transition, changes }.encode_to_vec()
+        ChangeProto { transition, changes, intent: 0 }.encode_to_vec()
     };
     let (one, two) = (replica(1).0, replica(2).0);
     let refused = [
@@ -65,15 +71,17 @@ fn other_forms_are_refused() {
         written(JOINT, &[(3, one)]),
         written(SIMPLE, &[(2, 5)]),
         written(JOINT, &(0..=TURNS_MAX).map(|node| (0, replica(node as u32 + 1).0)).collect::<Vec<_>>()),
+        written(JOINT, &[(2, 0)]),
+        ChangeProto { transition: SIMPLE, changes: Vec::new(), intent: NUMBER_MAX + 1 }.encode_to_vec(),
         // The context of a `ConfChangeV2`.
         [&written(SIMPLE, &[(2, one)])[..], &[0x1a, 0x01, 0x78]].concat(),
         // The same in more bytes.
         vec![0x08, 0x80, 0x00],
     ];
     for bytes in refused {
-        assert!(Change::decode(&bytes).is_err(), "{bytes:?}");
+        assert!(ChangeEntry::decode(&bytes).is_err(), "{bytes:?}");
     }
-    assert_eq!(Change::decode(&[]), Ok(Change::Leave));
+    assert_eq!(ChangeEntry::decode(&[]), Ok(entry(&Change::Leave, 0)));
 }
 
 fn change(members: u32) -> impl Strategy<Value = Change> {
@@ -86,6 +94,7 @@ fn change(members: u32) -> impl Strategy<Value = Change> {
         turns.prop_map(|turns| Change::Enter(turns.into_iter().map(|(node, turn)| (replica(node), turn)).collect())),
         Just(Change::Leave),
         Just(Change::Leave),
+        Just(Change::Note),
     ]
 }
 
@@ -101,14 +110,15 @@ fn as_sets(state: &ConfState) -> [BTreeSet<u64>; 4] {
 
 proptest! {
     #[test]
-    fn round_trip(change in change(30)) {
-        prop_assert_eq!(Change::decode(&change.encode()), Ok(change));
+    fn round_trip(change in change(30), intent in 0..=NUMBER_MAX) {
+        let entry = entry(&change, intent);
+        prop_assert_eq!(ChangeEntry::decode(&entry.encode()), Ok(entry));
     }
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-        if let Ok(change) = Change::decode(&bytes) {
-            prop_assert_eq!(&change.encode()[..], &bytes[..]);
+        if let Ok(entry) = ChangeEntry::decode(&bytes) {
+            prop_assert_eq!(&entry.encode()[..], &bytes[..]);
         }
     }
 

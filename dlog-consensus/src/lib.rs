@@ -38,7 +38,8 @@
 //! learner, catch-up, joint change, learners that nobody wants go. The next step follows from the applied membership and the
 //! newest intent alone (`replica/change_step.rs`), so a new leader goes on wherever the last one stopped. A joint state is left
 //! whether or not an intent is known. A leader whose vote ends hands over first. When the log is there, and a majority has said
-//! since that this replica leads, it says [`Output::Confirmed`]. An entry of configuration counts when it is committed and
+//! since that this replica leads, it says [`Output::Confirmed`]. The log names the newest intent that it was changed for, before
+//! that is confirmed: an older one is not followed any more. An entry of configuration counts when it is committed and
 //! durable here, as everything else; up to C of a snapshot it counts for nothing, for C's membership has it.
 //!
 //! *Start.* Storage gives a `RestoredReplica`; a [`ReplicaLoader`] says which frames it must see, replays them, and checks everything

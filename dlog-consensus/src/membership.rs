@@ -1,10 +1,10 @@
 //! Who votes on a log and who only follows: dlog's own form of raft's configuration, and its encoding.
 //!
 //! The encoding is protobuf with uint64 lists `voters = 1`, `learners = 2`, `voters_outgoing = 3`, `learners_next = 4`, each in
-//! rising order: journal, checkpoint and (later) snapshots hold these bytes and don't look into them.
+//! rising order, and a uint64 `intent = 5`: journal, checkpoint and snapshots hold these bytes and don't look into them.
 
 use bytes::Bytes;
-use dlog_core::{ReplicaId, limits};
+use dlog_core::{LogIndex, ReplicaId, limits};
 use prost::Message as _;
 use raft_proto::eraftpb::ConfState;
 use std::collections::BTreeSet;
@@ -26,6 +26,8 @@ pub struct Membership {
     pub voters_outgoing: BTreeSet<ReplicaId>,
     /// Outgoing voters that become learners when the change is done.
     pub learners_next: BTreeSet<ReplicaId>,
+    /// The newest intent that a change of the log was made for; 0 for none. An older one is not followed any more.
+    pub intent: LogIndex,
 }
 
 /// What a member is to its log.
@@ -60,6 +62,8 @@ struct MembershipProto {
     voters_outgoing: Vec<u64>,
     #[prost(uint64, repeated, tag = "4")]
     learners_next: Vec<u64>,
+    #[prost(uint64, tag = "5")]
+    intent: u64,
 }
 
 impl Membership {
@@ -134,6 +138,7 @@ impl Membership {
             learners: ids(&self.learners),
             voters_outgoing: ids(&self.voters_outgoing),
             learners_next: ids(&self.learners_next),
+            intent: self.intent.0,
         };
         Bytes::from(proto.encode_to_vec())
     }
@@ -150,6 +155,7 @@ impl Membership {
             learners: set(proto.learners),
             voters_outgoing: set(proto.voters_outgoing),
             learners_next: set(proto.learners_next),
+            intent: LogIndex(proto.intent),
         };
         membership.validate()?;
         Ok(membership)

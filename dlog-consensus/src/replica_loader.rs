@@ -9,7 +9,7 @@
 //! After a snapshot, table and membership are as of an entry C that the log here may not have reached. Then everything that it
 //! has is committed: it came from leaders that had C, which was committed before the snapshot was made.
 
-use crate::configuration::Change;
+use crate::configuration::ChangeEntry;
 use crate::error::LoadError;
 use crate::log_view::LogView;
 use crate::membership::Membership;
@@ -150,7 +150,7 @@ impl ReplicaLoader {
                 self.apply_change(&frame).map_err(|reason| wrong(&reason))?;
             }
             FrameKind::Configuration => {
-                drop(Change::decode(&frame.payload).map_err(|error| wrong(&error.to_string()))?)
+                drop(ChangeEntry::decode(&frame.payload).map_err(|error| wrong(&error.to_string()))?)
             }
             FrameKind::Command if found > self.state_applied && found <= self.commit => {
                 self.commands.push(frame.clone())
@@ -188,7 +188,7 @@ impl ReplicaLoader {
     /// A committed change of membership that the stored one doesn't know yet. One that doesn't fit is void, as it was when the
     /// entry was first applied.
     fn apply_change(&mut self, frame: &Frame) -> Result<(), String> {
-        let change = Change::decode(&frame.payload).map_err(|error| error.to_string())?;
+        let change = ChangeEntry::decode(&frame.payload).map_err(|error| error.to_string())?;
         if let Ok(after) = change.applied_to(&self.membership) {
             (self.membership, self.membership_index) = (after, frame.index);
         }

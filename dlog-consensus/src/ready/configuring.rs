@@ -2,7 +2,7 @@
 //! that they are applied.
 
 use super::Driver;
-use crate::configuration::Change;
+use crate::configuration::ChangeEntry;
 use crate::membership::Membership;
 use crate::output::Output;
 use bytes::Bytes;
@@ -54,7 +54,7 @@ impl Driver {
 
     /// `false`: it doesn't fit, and changes nothing. So it is on every replica.
     fn apply_change(&mut self, index: LogIndex, payload: &[u8]) -> bool {
-        let change = Change::decode(payload).expect("checked before it was appended");
+        let change = ChangeEntry::decode(payload).expect("checked before it was appended");
         let after = match change.applied_to(&self.membership) {
             Ok(after) => after,
             Err(reason) => {
@@ -62,7 +62,7 @@ impl Driver {
                 return false;
             }
         };
-        let (raft, replica) = (change.to_raft(), self.replica);
+        let (raft, replica) = (change.change.to_raft(), self.replica);
         self.call(|raw| {
             raw.apply_conf_change(&raft).expect("what fits the membership fits the crate's");
             // The crate would go on to lead, drop every proposal, and panic at the next sync.

@@ -2,8 +2,9 @@
 //! sync. Every leader takes it anew, so nothing has to be remembered of a change but what the log holds.
 //!
 //! In order: a joint state is left, by a leader that goes on to vote; replicas that are missing come in as learners; when the
-//! voters to come are in sync, the joint state is entered; learners that nobody wants go. Nothing is entered that a majority of
-//! the voters to come couldn't leave again.
+//! voters to come are in sync, the joint state is entered; learners that nobody wants go; the log says for which intent it is as
+//! it is. Nothing is entered that a majority of the voters to come couldn't leave again, and no intent is followed that is older
+//! than the one that the log names.
 
 use crate::configuration::Change;
 use crate::membership::Membership;
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 /// What a leader does next about its log's membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Nothing: no intent is known.
+    /// Nothing: no intent is known that may be followed.
     Rest,
     /// Nothing before these are in sync.
     Wait(BTreeSet<ReplicaId>),
@@ -22,7 +23,7 @@ pub(crate) enum Step {
     Propose(Change),
     /// Let a voter lead that goes on to vote.
     HandOver,
-    /// Nothing: the log has the members that are wanted.
+    /// Nothing: the log has the members that are wanted, and says so.
     Reached,
 }
 
@@ -37,7 +38,7 @@ pub(crate) fn next_step(
         let stays = membership.voters.contains(&me);
         return if stays { Step::Propose(Change::Leave) } else { Step::HandOver };
     }
-    let Some(intent) = intent else { return Step::Rest };
+    let Some(intent) = intent.filter(|intent| intent.version >= membership.intent) else { return Step::Rest };
     let missing = intent.voters.union(&intent.learners).find(|replica| !membership.contains(**replica));
     if let Some(replica) = missing {
         return Step::Propose(Change::AddLearner(*replica));
@@ -53,6 +54,7 @@ pub(crate) fn next_step(
     }
     match membership.learners.difference(&intent.learners).next() {
         Some(unwanted) => Step::Propose(Change::RemoveLearner(*unwanted)),
+        None if membership.intent < intent.version => Step::Propose(Change::Note),
         None => Step::Reached,
     }
 }
@@ -60,6 +62,7 @@ pub(crate) fn next_step(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::configuration::ChangeEntry;
     use dlog_core::{LogIndex, NodeId};
     use proptest::prelude::*;
 
@@ -94,7 +97,11 @@ mod tests {
         assert_eq!(membership.learners, set(&[3]), "it hears that it has no vote");
         assert_eq!(step(1, &membership, &wanted, &[]), Step::Propose(Change::RemoveLearner(replica(3))));
         membership.learners.clear();
+        assert_eq!(step(1, &membership, &wanted, &[]), Step::Propose(Change::Note));
+        membership.intent = wanted.version;
         assert_eq!(step(1, &membership, &wanted, &[]), Step::Reached);
+        membership.intent = wanted.version.next();
+        assert_eq!(step(1, &membership, &intent(&[5], &[]), &[]), Step::Rest, "the log names a newer intent");
     }
 
     #[test]
@@ -127,6 +134,7 @@ mod tests {
         let old = intent(&[1, 2, 3], &[]);
         assert_eq!(step(1, &membership, &old, &[]), Step::Propose(Change::RemoveLearner(replica(4))));
         let kept = intent(&[1, 2, 3], &[4]);
+        membership.intent = kept.version;
         assert_eq!(step(1, &membership, &kept, &[]), Step::Reached);
     }
 
@@ -154,7 +162,8 @@ mod tests {
                             if change == Change::Leave {
                                 prop_assert!(membership.voters.contains(&leader), "it stays a voter");
                             }
-                            membership = change.applied_to(&membership).expect("every step fits");
+                            let entry = ChangeEntry { change, intent: wanted.version };
+                            membership = entry.applied_to(&membership).expect("every step fits");
                         }
                         Step::HandOver => leader = *membership.voters.first().expect("one at least"),
                         Step::Reached => break,

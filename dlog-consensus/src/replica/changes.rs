@@ -9,7 +9,7 @@
 
 use super::Replica;
 use super::change_step::{Step, next_step};
-use crate::configuration::Change;
+use crate::configuration::{Change, ChangeEntry};
 use crate::membership::Membership;
 use crate::output::Output;
 use crate::status::{ChangeStatus, ChangeStep};
@@ -119,8 +119,10 @@ impl Replica {
             Step::Rest | Step::Wait(_) => self.changes.asked = None,
             Step::Propose(change) => {
                 self.changes.asked = None;
+                let intent = self.changes.intent.as_ref().map_or(LogIndex::ZERO, |intent| intent.version);
+                let payload = ChangeEntry { change, intent }.encode();
                 // Without room the next tick tries again.
-                let _ = self.propose_entry(now, FrameKind::Configuration, change.encode(), None, out);
+                let _ = self.propose_entry(now, FrameKind::Configuration, payload, None, out);
             }
             Step::HandOver => {
                 if self.successor().is_some_and(|to| self.is_ready_to_lead(to)) {
@@ -204,6 +206,7 @@ impl Replica {
             Step::Propose(Change::Enter(_)) => (ChangeStep::EnterJoint, Vec::new()),
             Step::Propose(Change::Leave) => (ChangeStep::LeaveJoint, Vec::new()),
             Step::HandOver => (ChangeStep::HandOver, self.successor().into_iter().collect()),
+            Step::Propose(Change::Note) => (ChangeStep::Confirm, Vec::new()),
             Step::Reached if intent.is_some_and(|intent| intent.confirmed) => (ChangeStep::Done, Vec::new()),
             Step::Reached => (ChangeStep::Confirm, Vec::new()),
         };

@@ -2,7 +2,7 @@
 //! index beyond the log, a gap, or a vote at the wrong moment panics it. A refused message changes nothing.
 
 use super::Replica;
-use crate::configuration::Change;
+use crate::configuration::ChangeEntry;
 use crate::error::Refusal;
 use crate::message::{MessageKind, PeerMessage, WireEntry};
 use crate::options::PENDING_READS_MAX;
@@ -119,7 +119,7 @@ fn check_entry(log: LogId, entry: &WireEntry, next_offset: Offset) -> Result<Off
             end.map(Offset).ok_or_else(|| wrong("no offsets are left".to_owned()))
         }
         FrameKind::Configuration => {
-            Change::decode(&entry.payload).map_err(|error| wrong(error.to_string()))?;
+            ChangeEntry::decode(&entry.payload).map_err(|error| wrong(error.to_string()))?;
             Ok(next_offset)
         }
         FrameKind::NoOp if entry.payload.is_empty() => Ok(next_offset),

@@ -2,8 +2,9 @@
 
 use crate::clients::batch;
 use crate::cluster::{Cluster, others, replica, three};
-use dlog_consensus::{Acks, ChangeStep, Input, MessageKind, Refusal, ReplicaOptions, Reply, Role, Standing};
+use dlog_consensus::{Acks, ChangeStep, Input, Intent, MessageKind, Refusal, ReplicaOptions, Reply, Role, Standing};
 use dlog_core::{FrameKind, LogId, LogIndex, NodeId, Offset, ReplicaId, RequestId};
+use std::collections::BTreeSet;
 
 fn append(cluster: &mut Cluster, first: u64) -> RequestId {
     let leader = cluster.elect();
@@ -73,7 +74,8 @@ fn a_confirmation_is_said_until_it_is_known() {
     cluster.run_until("said again", |cluster| cluster.confirmations.len() >= 3);
     assert!(cluster.confirmations.iter().all(|said| said.intent == version));
     assert!(cluster.confirmations.windows(2).all(|pair| pair[0].index <= pair[1].index));
-    assert_eq!(cluster.history.len(), 1, "nothing had to change");
+    assert_eq!(cluster.history.len(), 2, "nothing had to change: the log names the intent");
+    assert_eq!(cluster.history[0].1.voters, cluster.history[1].1.voters);
 }
 
 #[test]
@@ -271,7 +273,7 @@ fn dangerous_intents_are_not_followed() {
     for _ in 0..100 {
         cluster.round();
     }
-    assert_eq!(cluster.history.len(), 1);
+    assert_eq!(cluster.history.len(), 2);
     assert_eq!(cluster.machine(leader).status().change.and_then(|change| change.intent), Some(good));
 }
 
@@ -400,8 +402,9 @@ fn the_crates_own_steps_are_never_seen() {
     let (mut cluster, leader) = three(79, ReplicaOptions::default());
     let version = cluster.intend(&[others(leader)[0], replica(4), replica(5)], &[]);
     check_reached(&mut cluster, version);
-    let empty = |frame: &&dlog_core::Frame| frame.kind == FrameKind::Configuration && frame.payload.is_empty();
-    assert_eq!(cluster.ledger.iter().filter(empty).count(), 1, "one joint state was left once");
+    let left = cluster.history.windows(2).filter(|pair| pair[0].1.is_joint() && !pair[1].1.is_joint()).count();
+    let changes = cluster.ledger.iter().filter(|frame| frame.kind == FrameKind::Configuration).count();
+    assert_eq!((left, changes), (1, cluster.history.len() - 1), "one joint state was left once");
     let votes = cluster.network.iter().filter(|message| message.kind == MessageKind::RequestVote).count();
     assert_eq!(votes, 0);
 }
@@ -465,6 +468,33 @@ fn a_snapshot_is_sent_in_a_joint_state() {
         cluster.run_until("installed", |cluster| cluster.machine(late).status().installed_snapshots > 0);
         assert_eq!(cluster.machine(late).status().standing, Some(Standing::Outgoing));
         cluster.stuck.clear();
+        check_reached(&mut cluster, version);
+    }
+}
+
+/// A confirmation may reach the catalogue late. Until then a leader that only knows an older intent must not take the log away
+/// from where it was said to be: the replicas that it took it to would be deleted.
+#[test]
+fn an_intent_that_was_confirmed_is_never_undone_by_an_older_one() {
+    for seed in 110..120 {
+        let (mut cluster, _) = three(seed, ReplicaOptions::default());
+        let voters = ids(&[4, 5, 6]).into_iter().collect();
+        let old = Intent { version: LogIndex(1), voters, learners: BTreeSet::new(), confirmed: false };
+        // It is taken back before anything was done: the log is where the newer one wants it.
+        cluster.intents.push(old.clone());
+        let version = cluster.intend(&ids(&[1, 2, 3]), &[]);
+        cluster.run_until_confirmed(version);
+        for id in cluster.ids() {
+            cluster.crash(id);
+            cluster.start(id);
+            cluster.step(id, Input::Intend(old.clone()));
+        }
+        let leader = cluster.elect();
+        for _ in 0..100 {
+            cluster.round();
+        }
+        assert!(cluster.members().learners.is_empty(), "nothing is changed for the older one");
+        assert_eq!(cluster.machine(leader).status().change, None);
         check_reached(&mut cluster, version);
     }
 }

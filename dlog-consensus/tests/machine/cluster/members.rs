@@ -24,6 +24,8 @@ struct WireChange {
     transition: i32,
     #[prost(message, repeated, tag = "2")]
     changes: Vec<WireTurn>,
+    #[prost(uint64, tag = "4")]
+    intent: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -39,6 +41,7 @@ fn changed(before: &Membership, frame: &Frame) -> Membership {
     let change = WireChange::decode(frame.payload.clone()).expect("raft's own form");
     let mut after = before.clone();
     let joint = !before.voters_outgoing.is_empty();
+    after.intent = after.intent.max(LogIndex(change.intent));
     if change.changes.is_empty() {
         assert!(joint && change.transition == 0, "only a joint state is left");
         after.learners.append(&mut after.learners_next);
@@ -58,6 +61,8 @@ fn changed(before: &Membership, frame: &Frame) -> Membership {
             (1, true) => assert!(after.voters.remove(&id)),
             (1, false) => assert!(after.learners.remove(&id)),
             (2, true) => assert!(after.voters.remove(&id) && after.learners_next.insert(id)),
+            // Nothing but the intent.
+            (2, false) if id.0 == 0 => assert!(change.intent > before.intent.0 && change.transition == 0),
             (2, false) => assert!(after.learners.insert(id)),
             other => panic!("{other:?}"),
         }
@@ -146,6 +151,7 @@ impl Cluster {
         let wanted = &self.intents[usize::try_from(intent.0).expect("small") - 1];
         assert_eq!((&membership.voters, &membership.learners), (&wanted.voters, &wanted.learners));
         assert!(membership.voters_outgoing.is_empty(), "no joint state is confirmed");
+        assert_eq!(membership.intent, intent, "every later leader knows of it");
         self.confirmations.push(Confirmation { intent, index });
     }
 
