@@ -82,19 +82,29 @@ fn a_confirmation_is_said_until_it_is_known() {
 fn a_leader_that_no_majority_hears_confirms_nothing() {
     let (mut cluster, leader) = three(3, ReplicaOptions::default());
     let mut all = others(leader);
-    for other in &all {
-        cluster.blocked.insert((*other, leader));
-    }
     all.push(leader);
-    cluster.network.clear();
-    cluster.intents.clear();
     let version = cluster.intend(&all, &[]);
+    cluster.run_until_confirmed(version);
+    for id in cluster.ids() {
+        cluster.crash(id);
+        cluster.start(id);
+    }
+    // It finds the log where the intent wants it, as soon as it knows the intent.
+    let leader = cluster.elect();
+    for other in others(leader) {
+        cluster.blocked.insert((other, leader));
+    }
+    cluster.network.clear();
+    cluster.confirmations.clear();
     for _ in 0..8 {
         cluster.step(leader, Input::Tick);
         cluster.tell_intent(leader);
     }
     assert_eq!(cluster.machine(leader).role().role, Role::Leader, "it still thinks so");
+    assert_eq!(cluster.machine(leader).status().change.map(|change| change.step), Some(ChangeStep::Confirm));
     assert!(!cluster.is_confirmed(version));
+    cluster.blocked.clear();
+    cluster.run_until_confirmed(version);
 }
 
 #[test]
@@ -281,11 +291,16 @@ fn dangerous_intents_are_not_followed() {
 fn learners_decide_nothing() {
     let mut cluster = Cluster::new(74, LogId(5), 3, 2, ReplicaOptions::default());
     let leader = cluster.elect();
-    // acks=all waits for no learner.
-    cluster.stuck.extend(ids(&[4, 5]));
+    converge(&mut cluster);
+    // acks=all waits for no learner, though all of them are in sync: no tick passes.
     let request = cluster.propose(leader, vec![batch(None, 1, 1)], Acks::All);
-    assert!(is_acked(&mut cluster, request));
-    cluster.stuck.clear();
+    for _ in 0..3 {
+        cluster.deliver();
+        for voter in ids(&[1, 2, 3]) {
+            cluster.disk(voter);
+        }
+    }
+    assert!(matches!(cluster.take_answer(request), Some(Ok(_))));
     converge(&mut cluster);
     for other in others(leader) {
         cluster.crash(other);
@@ -374,6 +389,24 @@ fn a_removed_replica_disturbs_nobody() {
     }
     assert_eq!(cluster.machine(gone).status().standing, Some(Standing::Voter), "as far as it knows");
     assert_eq!((cluster.leader(), cluster.machine(leader).role().term), (Some(leader), term));
+}
+
+/// A start looks for changes behind the producer table alone: a table may not be durable before the memberships below it are.
+#[test]
+fn a_producer_table_waits_for_the_membership() {
+    let (mut cluster, leader) = three(70, ReplicaOptions::default());
+    cluster.intend(&[leader, others(leader)[0], replica(4)], &[]);
+    let tables = |cluster: &Cluster| {
+        cluster.node(leader).jobs.iter().filter(|job| matches!(job, crate::node::Job::Producers(..))).count()
+    };
+    cluster.run_until("a change", |cluster| cluster.machine(leader).status().membership_index > LogIndex::ZERO);
+    cluster.stuck.insert(leader);
+    assert!(cluster.node(leader).durable.membership.is_none(), "the membership waits for the disk");
+    cluster.step(leader, Input::TakeProducers);
+    assert_eq!((tables(&cluster), cluster.machine(leader).producer_table()), (0, None));
+    cluster.stuck.clear();
+    cluster.run_until("the table", |cluster| tables(cluster) > 0);
+    assert!(cluster.node(leader).durable.membership.is_some());
 }
 
 /// A membership is known after a start from its entry alone: the power goes before it is written.

@@ -101,6 +101,10 @@ impl Cluster {
 
     /// A committed frame comes into the ledger.
     pub(super) fn note_change(&mut self, frame: &Frame) {
+        if frame.kind == FrameKind::NoOp {
+            let begins = self.ledger.last().is_none_or(|last| last.term < frame.term);
+            assert!(begins, "the crate puts an empty entry in the place of a change that it refuses");
+        }
         if frame.kind == FrameKind::Configuration {
             let after = changed(self.members(), frame);
             self.history.push((frame.index, after));
