@@ -87,6 +87,7 @@ pub mod replica_loader;
 pub mod snapshot;
 pub mod status;
 
+pub use dlog_replication::Intent;
 pub use error::{LoadError, Refusal};
 pub use host::{Host, HostOutputs};
 pub use input::{Acks, FetchError, Input, Proposal};

@@ -4,7 +4,7 @@
 //! was intended: its topic was deleted, or its partition's leader has confirmed a set without it. A log that the catalogue
 //! doesn't know is left alone, since the catalogue of a node that lags (or was lost) doesn't know the newest.
 
-use crate::catalogue::{Catalogue, PartitionInfo};
+use crate::catalogue::{Catalogue, PartitionInfo, TopicInfo};
 use crate::intent::Intent;
 use crate::settings::TopicSettings;
 use dlog_core::{LogId, LogIndex, NodeId, PartitionIndex, ReplicaId, TopicId};
@@ -68,6 +68,8 @@ pub struct StartReplica {
     pub partition: PartitionIndex,
     /// The voters that the partition was created with.
     pub voters: Vec<ReplicaId>,
+    /// The group 0 index that created it: the intent of those voters.
+    pub created: LogIndex,
     /// The group 0 index that intended it; goes into its create record.
     pub intent: LogIndex,
     /// Should it lead? Then it campaigns at once, so that the others needn't wait for a timeout.
@@ -96,7 +98,7 @@ pub fn plan(
             Some(_) => actions.push(LocalAction::Configure { replica, settings: topic.settings.clone() }),
             None if marks.contains(&replica) => {}
             None => {
-                actions.push(LocalAction::Start(start(replica, partition, topic.settings.clone())));
+                actions.push(LocalAction::Start(start(replica, partition, topic)));
                 let intent = Intent::of(catalogue, partition.log);
                 actions.extend(intent.map(|intent| LocalAction::Intend { replica, intent }));
             }
@@ -125,16 +127,17 @@ fn tell(catalogue: &Catalogue, local: &LocalReplica) -> Option<LocalAction> {
     Some(LocalAction::Intend { replica: local.replica, intent })
 }
 
-fn start(replica: ReplicaId, partition: &PartitionInfo, settings: TopicSettings) -> StartReplica {
+fn start(replica: ReplicaId, partition: &PartitionInfo, topic: &TopicInfo) -> StartReplica {
     StartReplica {
         replica,
         log: partition.log,
         topic: partition.topic,
         partition: partition.index,
         voters: partition.creation.clone(),
+        created: topic.created_at,
         intent: partition.intent,
         preferred: partition.preferred == replica,
-        settings,
+        settings: topic.settings.clone(),
     }
 }
 

@@ -277,7 +277,7 @@ fn dangerous_intents_are_not_followed() {
     for (voters, learners) in [(vec![], vec![leader]), (many, vec![]), (vec![leader], vec![leader])] {
         let version = LogIndex(good.0 + 1);
         let (voters, learners) = (voters.into_iter().collect(), learners.into_iter().collect());
-        let intent = dlog_replication::Intent { version, voters, learners, confirmed: false };
+        let intent = Intent { version, voters, learners, confirmed: false };
         cluster.step(leader, Input::Intend(intent));
     }
     for _ in 0..100 {

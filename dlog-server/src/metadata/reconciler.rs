@@ -55,7 +55,8 @@ impl Reconciler {
         match action {
             LocalAction::Start(start) => {
                 tracing::info!(replica = %start.replica, log = %start.log, "starting a replica");
-                let membership = Membership::of_voters(start.voters.iter().copied()).encode();
+                let creation = Membership::of_voters(start.voters.iter().copied());
+                let membership = Membership { intent: start.created, ..creation }.encode();
                 let message = ShardMessage::Start(StartReplica {
                     replica: start.replica,
                     log: start.log,

@@ -4,10 +4,9 @@
 use super::Cluster;
 use crate::node::Node;
 use bytes::Bytes;
-use dlog_consensus::{Input, Membership, Output};
+use dlog_consensus::{Input, Intent, Membership, Output};
 use dlog_core::write::WriteOp;
 use dlog_core::{Frame, FrameKind, LogIndex, ReplicaId};
-use dlog_replication::Intent;
 use prost::Message as _;
 use std::collections::BTreeSet;
 
