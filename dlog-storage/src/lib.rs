@@ -7,6 +7,7 @@
 
 mod aside;
 pub mod checkpoint;
+pub mod claim;
 pub mod directory_lock;
 pub mod disk;
 #[cfg(test)]
@@ -38,6 +39,7 @@ mod walk;
 mod whole_file;
 
 pub use checkpoint::{Mark, MarkKind};
+pub use claim::{Claim, ClaimRefused};
 pub use directory_lock::DirectoryLock;
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;

@@ -23,6 +23,7 @@ pub mod options;
 pub mod protobuf;
 pub mod report;
 pub mod run;
+pub mod scenario;
 pub mod schedule;
 pub mod trace;
 pub mod world;

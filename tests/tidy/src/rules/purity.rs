@@ -56,6 +56,7 @@ const BANS: &[Ban] = &[
         except: &[
             ("tests/sim/src/main.rs", "asks how many cores there are"),
             ("tests/sim/src/many.rs", "runs several whole worlds side by side, a thread each"),
+            ("tests/sim/tests/scenarios.rs", "reads the scripts, outside of any world"),
         ],
         why: "a simulated world is one thread and one seed",
     },
