@@ -8,7 +8,7 @@ use crate::context::NodeContext;
 use crate::peer::outbox::{Outboxes, Priority};
 use crate::replicas::ReplicaHandle;
 use crate::service::listener::door::{DoorStats, Turned};
-use dlog_consensus::{Role, Status};
+use dlog_consensus::{Role, Standing, Status};
 use dlog_core::{LogId, Offset, ReplicaId, limits};
 use dlog_replication::Catalogue;
 use std::collections::BTreeMap;
@@ -145,9 +145,9 @@ impl Page {
     }
 }
 
-/// Voters, and how many of them are in sync, as their leader sees it.
+/// Voters (those on their way out apart), and how many of them are in sync, as their leader sees it.
 fn members(status: &Status) -> (u64, u64) {
-    let voters = status.peers.iter().filter(|peer| peer.voter);
+    let voters = status.peers.iter().filter(|peer| peer.standing == Standing::Voter);
     (voters.clone().count() as u64, voters.filter(|peer| peer.in_sync).count() as u64)
 }
 

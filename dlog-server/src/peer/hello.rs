@@ -4,7 +4,7 @@
 use dlog_core::NodeId;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_protocol::v1;
-use dlog_storage::{Boot, BootTable, BootVerdict, Identity, OsDisk, StorageError};
+use dlog_storage::{Boot, BootTable, Claim, ClaimRefused, ClusterId, DirectoryId, Identity, OsDisk, StorageError};
 use std::sync::Mutex;
 
 /// Checks hellos, and remembers the boots that were seen.
@@ -46,54 +46,27 @@ impl HelloCheck {
         let Some(hello) = hello else {
             return Err(refuse("the stream doesn't begin with a hello".to_string()));
         };
-        if hello.cluster_id[..] != self.identity.cluster.0[..] {
-            return Err(refuse(format!(
-                "node {} belongs to another cluster; start it with a --data-dir and peers of its own cluster",
-                hello.name
-            )));
-        }
-        let node = NodeId(hello.node_id);
-        if node == self.identity.node {
-            return Err(refuse(format!(
-                "node {} says it is this node ({}): is its address in --initial-cluster this node's own, or its directory a \
-                 copy?",
-                hello.name, self.identity.name
-            )));
-        }
-        let member = (node.0 as usize).checked_sub(1).and_then(|at| self.identity.bootstrap.get(at));
-        if let Some(member) = member
-            && (member.name != hello.name || member.directory.0[..] != hello.directory_id[..])
-        {
-            return Err(refuse(format!(
-                "node {} doesn't have the directory that this cluster was formed with: a wiped or restored node is another \
-                 node",
-                hello.name
-            )));
-        }
-        self.note_boot(node, Boot { number: hello.boot_number, random: hello.boot_value }).map_err(refuse)?;
-        Ok(node)
-    }
-
-    fn note_boot(&self, node: NodeId, boot: Boot) -> Result<(), String> {
+        let claim = claim_of(hello).map_err(refuse)?;
         let mut boots = self.boots.lock().expect("no holder panics");
-        match boots.judge(node, boot) {
-            BootVerdict::Same => Ok(()),
-            BootVerdict::Older => Err(format!(
-                "node {node} comes with boot {}, but boot {} was seen: an old copy of its directory was put back",
-                boot.number,
-                boots.seen(node).unwrap_or_default().number
-            )),
-            BootVerdict::Twin => Err(format!("node {node} runs twice: a second copy of its directory was started")),
-            BootVerdict::Newer => {
-                boots.note(node, boot);
-                match boots.save(&self.disk, "") {
-                    Ok(()) => Ok(()),
-                    Err(StorageError::SyncFailed { path, source }) => {
-                        crate::fatal(&format!("sync of {path}: {source}"))
-                    }
-                    Err(error) => Err(error.to_string()),
-                }
+        boots.admit(&self.disk, "", &self.identity, &claim).map_err(|refused| match refused {
+            ClaimRefused::NotNoted { error: StorageError::SyncFailed { path, source }, .. } => {
+                crate::fatal(&format!("sync of {path}: {source}"))
             }
-        }
+            refused => refuse(refused.to_string()),
+        })
     }
+}
+
+/// What a hello says, if its ids have their lengths.
+fn claim_of(hello: &v1::Hello) -> Result<Claim, String> {
+    let id = |bytes: &[u8], what: &str| -> Result<[u8; 16], String> {
+        bytes.try_into().map_err(|_| format!("node {} says a {what} id that doesn't have 16 bytes", hello.name))
+    };
+    Ok(Claim {
+        cluster: ClusterId(id(&hello.cluster_id, "cluster")?),
+        node: NodeId(hello.node_id),
+        name: hello.name.clone(),
+        directory: DirectoryId(id(&hello.directory_id, "directory")?),
+        boot: Boot { number: hello.boot_number, random: hello.boot_value },
+    })
 }

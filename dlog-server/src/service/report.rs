@@ -4,7 +4,7 @@ use crate::clock::agreement::Verdict;
 use crate::clock::wall_clock;
 use crate::context::NodeContext;
 use crate::replicas::ReplicaProgress;
-use dlog_consensus::{Role, Status};
+use dlog_consensus::{Role, Standing, Status};
 use dlog_core::{LogId, NodeId};
 use dlog_protocol::v1::{NodeReportRequest, NodeReportResponse, NodeTrouble, ReplicaReport, ReplicaRole};
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,7 +87,8 @@ fn replica_report(status: &Status, progress: &ReplicaProgress, log_start: u64, b
     // Another term's view of its followers is of the past.
     let in_sync = match progress.role {
         Role::Leader if status.term == progress.term => {
-            status.peers.iter().filter(|p| p.voter && p.in_sync).map(|p| p.replica.0).collect()
+            let voters = status.peers.iter().filter(|p| p.standing == Standing::Voter);
+            voters.filter(|p| p.in_sync).map(|p| p.replica.0).collect()
         }
         _ => Vec::new(),
     };

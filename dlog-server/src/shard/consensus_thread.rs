@@ -432,9 +432,10 @@ impl ConsensusThread {
                 }
             }
             Output::Producers { .. } | Output::Stopped => {}
-            // The raft crate repeats its wish that a replica campaigns; the first has begun a write.
-            Output::Refused { from, refusal: refusal @ Refusal::NotDurable } => {
-                tracing::debug!(%replica, %from, %refusal, "a peer's message came too early");
+            // The raft crate repeats its wish that a replica campaigns; the first has begun a write. And who has just left a log may
+            // answer what it was asked before.
+            Output::Refused { from, refusal: refusal @ (Refusal::NotDurable | Refusal::NotAMember(_)) } => {
+                tracing::debug!(%replica, %from, %refusal, "a peer's message came too early, or too late");
             }
             Output::Refused { from, refusal } => {
                 tracing::warn!(%replica, %from, %refusal, "a peer's message was refused");
