@@ -327,7 +327,8 @@ impl Catalogue {
         self.topics.partitions()
     }
 
-    /// The intended replicas on a node with their partitions.
+    /// The replicas that must stand on a node, with their partitions: the intended ones, and those of sets that no new one has
+    /// been confirmed for.
     pub fn replicas_on(&self, node: NodeId) -> impl Iterator<Item = (ReplicaId, &PartitionInfo)> {
         self.topics.replicas_on(node)
     }

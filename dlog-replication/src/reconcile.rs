@@ -1,6 +1,6 @@
 //! What one node has to do so that its replicas are those that the catalogue intends: a plan, computed and not carried out.
 //!
-//! Intent only ever starts replicas. A replica is deleted only when the catalogue *says* so, above the index at which the replica
+//! Intent only ever starts replicas; those of the last confirmed set are started too, for the log may need their majority. A replica is deleted only when the catalogue *says* so, above the index at which the replica
 //! was intended: its topic was deleted, or its partition's leader has confirmed a set without it. A log that the catalogue
 //! doesn't know is left alone, since the catalogue of a node that lags (or was lost) doesn't know the newest.
 

@@ -26,8 +26,9 @@
 //! | 21 | that file is missing or damaged | the one before that a checkpoint names, if not from before the local start; none, if the log begins at 1; else told as damage of that replica |
 //! | 22 | a producer file that nothing names | never read: its snapshot's install isn't durable |
 //!
-//! Order: nothing of what was found counts as persisted before all frames behind the checkpoint are written again and
-//! synced, a fresh journal file is made, and a checkpoint is written that begins there.
+//! Order: the last group is written again, and all are synced, before anything is removed because of them. Nothing of what
+//! was found counts as persisted before all frames behind the checkpoint are written again and synced, a fresh journal file
+//! is made, and a checkpoint is written that begins there.
 
 mod net;
 mod replay;
@@ -39,7 +40,7 @@ use crate::error::StorageError;
 use crate::identity::ClusterId;
 use crate::journal::file::{FIRST_GROUP_AT, file_name, generation_of, read_whole};
 use crate::journal::set::IdleFile;
-use crate::journal::{Journal, JournalOptions, JournalPosition, JournalScan, JournalStart, scan_journal};
+use crate::journal::{GroupAt, Journal, JournalOptions, JournalPosition, JournalScan, JournalStart, scan_journal};
 use dlog_core::write::ReplicaWrite;
 use dlog_core::{LogIndex, ReplicaId, ShardId};
 use net::Nets;
@@ -268,7 +269,7 @@ fn scan<D: Disk>(
     paths: &ShardPaths,
     identity: (ClusterId, ShardId),
     found: &Found,
-    visit: &mut dyn FnMut(crate::journal::GroupAt, &[ReplicaWrite]),
+    visit: &mut dyn FnMut(GroupAt, &[ReplicaWrite]),
 ) -> Result<JournalScan, StorageError> {
     let start = found.checkpoint.position;
     let files: Vec<u64> = found.files.iter().copied().filter(|file| *file >= start.generation).collect();
@@ -301,7 +302,11 @@ pub(crate) fn recover<D: Disk>(
     if scan.torn {
         tracing::info!(dir = %paths.dir, group = scan.end.number + 1, "a torn group was dropped, it was never acknowledged");
     }
-    // What was read may only stand in the system's cache, after a crash of the process alone.
+    // What was read may only stand in the system's cache, after a crash of the process alone. If that crash was a sync that
+    // failed, no later sync would write its group: it is written again before anything is removed because of it.
+    if let Some(last) = scan.groups.last() {
+        write_again(disk, paths, last)?;
+    }
     for file in found.files.iter().filter(|file| **file <= scan.end.generation) {
         sync_file(disk, &format!("{}/{}", paths.journal, file_name(*file)))?;
     }
@@ -379,6 +384,18 @@ fn idle_file<D: Disk>(disk: &D, paths: &ShardPaths, generation: u64) -> Result<I
     let file = disk.open(&path).map_err(|error| StorageError::io("open", &path, error))?;
     let bytes = file.len().map_err(|error| StorageError::io("read the length of", &path, error))?;
     Ok(IdleFile { generation, bytes })
+}
+
+/// Only the last group can be of a failed sync: the process ended there.
+fn write_again<D: Disk>(disk: &D, paths: &ShardPaths, group: &GroupAt) -> Result<(), StorageError> {
+    let path = format!("{}/{}", paths.journal, file_name(group.generation));
+    let file = disk.open(&path).map_err(|error| StorageError::io("open", &path, error))?;
+    let mut bytes = vec![0; group.bytes as usize];
+    let read = file.read_at(&mut bytes, group.position).map_err(|error| StorageError::io("read", &path, error))?;
+    if read < bytes.len() {
+        return Err(StorageError::corrupt(&path, group.position, "a group changed while it was read"));
+    }
+    file.write_at(&[&bytes], group.position).map_err(|error| StorageError::io("write", &path, error))
 }
 
 fn sync_file<D: Disk>(disk: &D, path: &str) -> Result<(), StorageError> {

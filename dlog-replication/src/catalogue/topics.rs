@@ -75,6 +75,12 @@ pub struct PartitionInfo {
 }
 
 impl PartitionInfo {
+    /// The replicas that must stand: the intended ones, and those of the last confirmed set, whose majority decides until the
+    /// next one is confirmed. In rising order.
+    pub fn needed(&self) -> BTreeSet<ReplicaId> {
+        self.intended.iter().chain(&self.confirmed).copied().collect()
+    }
+
     /// The intended replica on `node`.
     pub fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
         self.intended.iter().copied().find(|replica| replica.node() == node)
@@ -364,14 +370,14 @@ impl Topics {
     fn index_partition(&mut self, partition: &PartitionInfo) {
         let place = (partition.topic, partition.index);
         self.by_log.insert(partition.log, place);
-        for &replica in &partition.intended {
+        for replica in partition.needed() {
             self.by_node.entry(replica.node()).or_default().insert(replica, place);
         }
     }
 
     fn unindex_partition(&mut self, partition: &PartitionInfo) {
         self.by_log.remove(&partition.log);
-        for replica in &partition.intended {
+        for replica in &partition.needed() {
             let Some(on_node) = self.by_node.get_mut(&replica.node()) else { continue };
             on_node.remove(replica);
             if on_node.is_empty() {
@@ -405,7 +411,7 @@ impl Topics {
         }
         let mut replicas = 0;
         for partition in self.partitions.values() {
-            replicas += partition.intended.len();
+            replicas += partition.needed().len();
             self.check_partition(partition, nodes, ids, applied)
                 .map_err(|reason| format!("partition {}/{}: {reason}", partition.topic, partition.index))?;
         }

@@ -144,6 +144,23 @@ fn a_replica_goes_only_when_a_set_without_it_is_confirmed() {
     assert_eq!(plan(&catalogue, leaves, &[later], &none()), [], "intended above what this catalogue knows");
 }
 
+/// A node was down when a topic was made, and comes back when its replica is no longer intended: without it the log has no
+/// majority that could ever let it go. Found by the simulator: mixed, seed 120.
+#[test]
+fn a_replica_that_is_not_confirmed_away_is_started_too() {
+    let mut catalogue = cluster(&["", ""]);
+    create_topic(&mut catalogue, "a", 1, 1);
+    let made = catalogue.partitions().next().expect("one").clone();
+    let (home, other) = (made.intended[0], if made.intended[0].node() == NODE { NodeId(2) } else { NODE });
+    apply(&mut catalogue, set(&made, &[other.0]));
+    let here = started(&plan(&catalogue, home.node(), &[], &none()));
+    assert_eq!(here.iter().map(|local| local.replica).collect::<Vec<_>>(), [home]);
+    assert_eq!(plan(&catalogue, home.node(), &here, &none()), []);
+    let moved = catalogue.partitions().next().expect("one").clone();
+    apply(&mut catalogue, confirm(&moved, 3));
+    assert_eq!(started(&plan(&catalogue, home.node(), &[], &none())), []);
+}
+
 /// One thing that happens to the catalogue.
 #[derive(Clone, Debug)]
 enum Step {

@@ -1,30 +1,47 @@
 //! What must hold, one file for each rule. They know only what a client or an operator could see, and the frames.
 
 pub mod acks;
+pub mod bounds;
+pub mod catalogues;
 pub mod leaders;
 pub mod log_matching;
+pub mod members;
 pub mod progress;
 pub mod promises;
 pub mod tables;
 
 use acks::Acks;
-use dlog_core::Offset;
+use catalogues::Catalogues;
+use dlog_core::{LogId, Offset};
 use leaders::Leaders;
 use log_matching::CommittedLog;
+use members::Members;
 use promises::Promises;
+use std::collections::BTreeMap;
 use tables::Tables;
 
+/// What is known of one log.
+#[derive(Debug, Default)]
+pub struct LogChecks {
+    /// The one log that all its replicas must agree on.
+    pub log: CommittedLog,
+    /// What was sent and acked.
+    pub acks: Acks,
+    /// Its producers as replicas keep them.
+    pub tables: Tables,
+    /// Its members as replicas keep them.
+    pub members: Members,
+    /// Where it was said to start, at least.
+    pub log_start: Offset,
+}
+
 /// The checkers of one run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Checkers {
-    /// One for each partition: the one log that all its replicas must agree on.
-    pub logs: Vec<CommittedLog>,
-    /// One for each partition: what was sent and acked.
-    pub acks: Vec<Acks>,
-    /// One for each partition: its producers as replicas keep them.
-    pub tables: Vec<Tables>,
-    /// One for each partition: where its log was said to start, at least.
-    pub log_starts: Vec<Offset>,
+    /// By log; those of deleted topics stay.
+    pub logs: BTreeMap<LogId, LogChecks>,
+    /// What nodes have of the catalogue, and what its commands' makers were told.
+    pub catalogues: Catalogues,
     /// Who led when.
     pub leaders: Leaders,
     /// What nodes told each other that they had written.
@@ -32,15 +49,8 @@ pub struct Checkers {
 }
 
 impl Checkers {
-    /// For so many partitions.
-    pub fn new(partitions: usize) -> Checkers {
-        Checkers {
-            logs: (0..partitions).map(|_| CommittedLog::default()).collect(),
-            acks: (0..partitions).map(|_| Acks::default()).collect(),
-            tables: (0..partitions).map(|_| Tables::default()).collect(),
-            log_starts: vec![Offset::ZERO; partitions],
-            leaders: Leaders::default(),
-            promises: Promises::default(),
-        }
+    /// Those of one log.
+    pub fn of(&mut self, log: LogId) -> &mut LogChecks {
+        self.logs.entry(log).or_default()
     }
 }

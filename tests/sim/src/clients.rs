@@ -1,12 +1,14 @@
 //! The clients: producers that retry, readers that poll any replica, and those who ask where a log ends.
 
 pub mod batches;
+pub mod operators;
 pub mod producers;
 pub mod readers;
 
 use dlog_consensus::Appended;
-use dlog_core::Offset;
 use dlog_core::error::ErrorDetail;
+use dlog_core::{LogId, Offset};
+use dlog_replication::CommandOutcome;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +22,24 @@ pub enum Asker {
         /// Counts the attempts of the producer.
         attempt: u64,
     },
-    /// Somebody who wants to know where a partition ends.
+    /// Somebody who wants to know where a log ends.
     End {
-        /// The partition.
-        partition: usize,
+        /// The log.
+        log: LogId,
         /// The offset after all that was acked when the question was asked.
         known: Offset,
     },
-    /// Retention, which moves a partition's log start.
+    /// An operator, or a node that makes itself known.
+    Command {
+        /// Which command.
+        number: u64,
+        /// Counts the attempts at it.
+        attempt: u64,
+    },
+    /// Retention, which moves a log start.
     Retention {
-        /// The partition.
-        partition: usize,
+        /// The log.
+        log: LogId,
     },
 }
 
@@ -43,6 +52,8 @@ pub enum Answer {
     End(Offset),
     /// Where the log starts.
     Start(Offset),
+    /// What became of a command.
+    Outcome(CommandOutcome),
     /// An error.
     Refused(Box<ErrorDetail>),
     /// The connection broke: nobody knows what happened.

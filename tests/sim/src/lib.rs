@@ -1,4 +1,4 @@
-//! The simulator: three nodes with the production replica, storage and recovery, over simulated disks, network and time.
+//! The simulator: one to seven nodes with the production replica, storage and recovery, over simulated disks, network and time.
 //!
 //! One thread and one seed. A seed draws [`Options`]; [`run`] plays them and says how it ended. The parts:
 //!

@@ -1,21 +1,27 @@
 //! `dlog-sim`: plays seeds of the simulator, and says with its exit code how that went.
 
 use dlog_sim::many::{Seeds, cores};
-use dlog_sim::{Broken, Report, Shape, run};
+use dlog_sim::run::timeline;
+use dlog_sim::{Broken, Options, Report, Shape, run};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: dlog-sim --seed N [--count N] [--shape mixed|power-loss] [--broken NAME] [--threads N] [--trace]
 
-Plays a simulated cluster of three nodes: production replicas and storage over simulated disks and network.
+Plays a simulated cluster: production replicas and storage over simulated disks and network.
   --seed N       what is drawn (default 1)
   --count N      so many seeds, from --seed up (default 1)
-  --shape NAME   everything (mixed), or all three nodes losing power again and again (power-loss); default: by the seed
+  --shape NAME   everything (mixed), or all nodes losing power again and again (power-loss); default: by the seed
   --broken NAME  do it wrong on purpose: no-sync, sync-later, votes-forgotten, uncommitted-read,
                  retry-without-sequence, snapshot-without-producers, snapshot-state-too-old
   --threads N    seeds at once (default: one for each core)
   --trace        show every event of a single seed
 exit codes: 0 passed, 2 wrong usage, 10 crash, 11 not live, 12 a promise broken";
+
+/// Of many failing seeds so many are told in full.
+const TIMELINES_MAX: usize = 3;
+
+const NS_PER_HOUR: f64 = 3.6e12;
 
 /// Wrong usage.
 const USAGE_CODE: u8 = 2;
@@ -83,12 +89,22 @@ fn code(report: &Report) -> ExitCode {
     report.failure.as_ref().map_or(ExitCode::SUCCESS, |failure| ExitCode::from(failure.kind.exit_code()))
 }
 
+fn show_timeline(options: &Options, report: &Report) {
+    let Some(failure) = &report.failure else { return };
+    let about = failure.log.map_or(String::new(), |log| format!(", of log {log} and of all"));
+    println!("what happened last{about}:");
+    timeline(options, failure).iter().for_each(|line| println!("{line}"));
+}
+
 fn one(arguments: &Arguments) -> ExitCode {
     let seed = arguments.seeds.first;
     let mut options = arguments.seeds.options(seed);
     options.trace = arguments.trace;
     println!("{options}");
     let report = run(&options);
+    if !arguments.trace {
+        show_timeline(&options, &report);
+    }
     println!("{report}\n{}", again(&arguments.seeds, seed));
     code(&report)
 }
@@ -96,10 +112,17 @@ fn one(arguments: &Arguments) -> ExitCode {
 fn many(seeds: &Seeds) -> ExitCode {
     println!("seeds {} to {}, on {} threads", seeds.first, seeds.first + seeds.count - 1, seeds.threads);
     let mut failed: Vec<Report> = Vec::new();
-    let mut passed = 0u64;
+    let (mut passed, mut events, mut virtual_ns) = (0u64, 0, 0);
     seeds.run(|report| {
+        events += report.events;
+        virtual_ns += report.virtual_ns;
         if report.failure.is_some() {
-            println!("{}\n{report}\n{}", seeds.options(report.seed), again(seeds, report.seed));
+            let options = seeds.options(report.seed);
+            println!("{options}");
+            if failed.len() < TIMELINES_MAX {
+                show_timeline(&options, &report);
+            }
+            println!("{report}\n{}", again(seeds, report.seed));
             failed.push(report);
         } else {
             passed += 1;
@@ -109,6 +132,7 @@ fn many(seeds: &Seeds) -> ExitCode {
         }
         true
     });
+    println!("{events} events in {:.1} hours of the clusters' time", virtual_ns as f64 / NS_PER_HOUR);
     println!("{passed} of {} seeds passed", seeds.count);
     failed.sort_by_key(|report| report.seed);
     let Some(first) = failed.first() else { return ExitCode::SUCCESS };

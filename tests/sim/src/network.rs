@@ -9,28 +9,28 @@ use crate::schedule::MICROSECOND;
 pub struct Network {
     options: NetworkOptions,
     random: fastrand::Rng,
-    /// `cut[from][to]`: nothing arrives on this way.
-    cut: [[bool; NODES]; NODES],
+    nodes: usize,
+    /// At `from * nodes + to`: nothing arrives on this way.
+    cut: Vec<bool>,
 }
 
-/// Nodes of a simulated cluster.
-pub const NODES: usize = 3;
+/// Ways that are cut: from a node, to a node.
+pub type Cuts = Vec<(usize, usize)>;
 
 impl Network {
-    /// All connected.
-    pub fn new(options: NetworkOptions, random: fastrand::Rng) -> Network {
-        Network { options, random, cut: [[false; NODES]; NODES] }
+    /// So many nodes, all connected.
+    pub fn new(options: NetworkOptions, nodes: usize, random: fastrand::Rng) -> Network {
+        Network { options, random, nodes, cut: vec![false; nodes * nodes] }
     }
 
     /// The delays after which copies of a message arrive, in nanoseconds: none, one or two.
-    pub fn deliveries(&mut self, from: usize, to: usize) -> Vec<u64> {
-        let lost = self.cut[from][to] || self.random.u32(0..1000) < self.options.lost_per_mille;
-        let copies = match lost {
-            true => 0,
-            false if self.random.u32(0..1000) < self.options.twice_per_mille => 2,
-            false => 1,
-        };
-        (0..copies).map(|_| self.delay()).collect()
+    pub fn deliveries(&mut self, from: usize, to: usize) -> [Option<u64>; 2] {
+        let lost = self.is_cut(from, to) || self.random.u32(0..1000) < self.options.lost_per_mille;
+        if lost {
+            return [None, None];
+        }
+        let twice = self.random.u32(0..1000) < self.options.twice_per_mille;
+        [Some(self.delay()), twice.then(|| self.delay())]
     }
 
     /// One way's delay, in nanoseconds.
@@ -42,17 +42,24 @@ impl Network {
 
     /// Whether a message on its way when the link was cut still arrives: it doesn't.
     pub fn is_cut(&self, from: usize, to: usize) -> bool {
-        self.cut[from][to]
+        self.cut[from * self.nodes + to]
     }
 
-    /// Cuts one way.
-    pub fn sever(&mut self, from: usize, to: usize) {
-        self.cut[from][to] = true;
+    /// Whether anything is cut.
+    pub fn is_whole(&self) -> bool {
+        !self.cut.contains(&true)
+    }
+
+    /// Cuts these ways.
+    pub fn sever(&mut self, ways: &[(usize, usize)]) {
+        for (from, to) in ways {
+            self.cut[from * self.nodes + to] = true;
+        }
     }
 
     /// Connects all.
     pub fn heal(&mut self) {
-        self.cut = [[false; NODES]; NODES];
+        self.cut.fill(false);
     }
 
     /// From here on messages arrive, once, though late.
@@ -61,5 +68,62 @@ impl Network {
         self.options.lost_per_mille = 0;
         self.options.twice_per_mille = 0;
         self.options.late_per_mille = 0;
+    }
+}
+
+/// A partition of so many nodes (at least two), in any of its forms.
+pub fn draw_cuts(random: &mut fastrand::Rng, nodes: usize) -> Cuts {
+    let mut order: Vec<usize> = (0..nodes).collect();
+    random.shuffle(&mut order);
+    let first = order[0];
+    let others = &order[1..];
+    let pairs = |left: &[usize], right: &[usize]| -> Cuts {
+        left.iter().flat_map(|a| right.iter().map(move |b| (*a, *b))).collect()
+    };
+    let both = |left: &[usize], right: &[usize]| [pairs(left, right), pairs(right, left)].concat();
+    let half = random.usize(1..nodes);
+    match random.u8(0..6) {
+        // Alone.
+        0 => both(&[first], others),
+        // Two don't hear each other, the others hear both.
+        1 => both(&[first], &others[..1]),
+        // It hears, and isn't heard.
+        2 => pairs(&[first], others),
+        // It speaks, and hears nothing.
+        3 => pairs(others, &[first]),
+        // Two parts.
+        4 => both(&order[..half], &order[half..]),
+        // A bridge: two parts that only one node connects.
+        _ => {
+            let half = random.usize(0..=others.len());
+            both(&others[..half], &others[half..])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Options, Shape};
+
+    #[test]
+    fn what_is_cut_is_not_delivered_and_what_is_healed_is() {
+        let mut network = Network::new(Options::draw(1, Shape::Mixed).network, 3, fastrand::Rng::with_seed(1));
+        network.become_reliable();
+        network.sever(&[(0, 2)]);
+        assert_eq!(network.deliveries(0, 2), [None, None]);
+        assert!(network.deliveries(2, 0)[0].is_some() && !network.is_whole());
+        network.heal();
+        assert!(network.deliveries(0, 2)[0].is_some() && network.is_whole());
+    }
+
+    #[test]
+    fn every_form_of_a_partition_names_other_nodes_only() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for round in 0..500 {
+            let nodes = 2 + round % 6;
+            let cuts = draw_cuts(&mut random, nodes);
+            assert!(cuts.iter().all(|(from, to)| from != to && *from < nodes && *to < nodes), "{cuts:?}");
+        }
     }
 }

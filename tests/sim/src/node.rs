@@ -5,16 +5,20 @@ use bytes::Bytes;
 use dlog_consensus::{FetchError, FetchId, Host, Output, PeerMessage, Progress, Proposal, WriteId};
 use dlog_core::write::{LogPoint, ReplicaWrite};
 use dlog_core::{Frame, LogId, LogIndex, MonotonicTime, NodeId, ReplicaId, RequestId};
+use dlog_replication::reconcile::LocalReplica;
+use dlog_replication::{Catalogue, Intent};
+use dlog_storage::state_store::memory::MemoryStateStore;
 use dlog_storage::{LogReader, LoseUnsynced, ShardStore, SimDisk, WrittenOut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 /// What waits for a node's consensus thread.
 #[derive(Debug)]
 pub enum Inbound {
     /// A producer's request.
     Propose {
-        /// At which replica.
-        replica: ReplicaId,
+        /// Of which log.
+        log: LogId,
         /// Who waits.
         asker: Asker,
         /// The request; its id is given when it is taken.
@@ -22,15 +26,15 @@ pub enum Inbound {
     },
     /// Where does the log end?
     ReadIndex {
-        /// At which replica.
-        replica: ReplicaId,
+        /// Of which log.
+        log: LogId,
         /// Who waits.
         asker: Asker,
     },
     /// Move the log start, to this many thousandths of what is committed.
     MoveLogStart {
-        /// At which replica.
-        replica: ReplicaId,
+        /// Of which log.
+        log: LogId,
         /// Who waits.
         asker: Asker,
         /// How far.
@@ -55,14 +59,63 @@ pub enum Inbound {
     },
     /// A connection broke.
     Unreachable(NodeId),
-    /// An operator wants another leader.
-    Transfer(ReplicaId),
+    /// Somebody wants another leader of a log.
+    Transfer(LogId),
+    /// Hand leadership to the replica that the catalogue prefers.
+    Prefer {
+        /// Which leads here.
+        replica: ReplicaId,
+        /// Which should.
+        to: ReplicaId,
+    },
+    /// A command for the catalogue.
+    Command {
+        /// Who waits.
+        asker: Asker,
+        /// Encoded.
+        command: Bytes,
+    },
+    /// The apply thread applied group 0's commands up to here.
+    Applied(ReplicaId, LogIndex),
+    /// The reconciler wants a replica started.
+    Start(NewReplica),
+    /// The reconciler wants a replica deleted.
+    Delete(ReplicaId, LogIndex),
+    /// What the catalogue wants of the membership of a replica's log.
+    Intend(ReplicaId, Box<Intent>),
     /// Hand over what is led here, before a stop.
     HandOver,
     /// The disk thread wants producer tables for a checkpoint.
     TakeProducers,
     /// Stop in order.
     Stop,
+}
+
+impl Inbound {
+    /// About how many bytes it holds.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Inbound::Propose { proposal, .. } => proposal.batches.iter().map(Bytes::len).sum(),
+            Inbound::Command { command, .. } => command.len(),
+            Inbound::Peer(message) => message.entries.iter().map(|entry| entry.payload.len()).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// A replica that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewReplica {
+    /// Its id.
+    pub replica: ReplicaId,
+    /// Its log.
+    pub log: LogId,
+    /// Its members, encoded.
+    pub membership: Bytes,
+    /// The group 0 index that intended it.
+    pub intent: LogIndex,
+    /// Whether it campaigns at once.
+    pub preferred: bool,
 }
 
 /// A replica's producers as of an index.
@@ -75,6 +128,8 @@ pub enum DiskMessage {
     Writes(Vec<(WriteId, ReplicaWrite)>),
     /// Tables for a checkpoint.
     Producers(Vec<ProducerTable>),
+    /// Group 0's state can't be lost any more, as of here.
+    CatalogueSynced(LogIndex),
     /// Close the store with these tables.
     Stop(Vec<ProducerTable>),
 }
@@ -120,10 +175,39 @@ pub struct DiskThread {
     pub checkpoint_asked: bool,
 }
 
+/// What the apply thread has to do, and what it has done.
+#[derive(Debug, Default)]
+pub struct ApplyThread {
+    /// The catalogue that it changes.
+    pub catalogue: Catalogue,
+    /// Committed commands that it hasn't looked at.
+    pub queue: VecDeque<(ReplicaId, Vec<Frame>)>,
+    /// Whether it is scheduled.
+    pub due: bool,
+    /// When it last synced the state store, in nanoseconds.
+    pub synced_at: u64,
+    /// Who waits until an index is applied here.
+    pub waiting: Vec<(LogIndex, Asker)>,
+}
+
 /// A process.
 pub struct Process {
     /// The replicas.
     pub host: Host,
+    /// Which of them is of which log: a node has at most one of each.
+    pub by_log: BTreeMap<LogId, ReplicaId>,
+    /// The catalogue as it is published here.
+    pub catalogue: Rc<Catalogue>,
+    /// The apply thread of group 0.
+    pub apply: ApplyThread,
+    /// Whether the reconciler is scheduled.
+    pub reconcile_due: bool,
+    /// For how many looks another replica should have led what is led here.
+    pub steady: BTreeMap<ReplicaId, u32>,
+    /// What the reconciler takes for standing here.
+    pub local: BTreeMap<ReplicaId, LocalReplica>,
+    /// What once stood here and never will again.
+    pub marks: BTreeSet<ReplicaId>,
     /// `None` once it is closed.
     pub store: Option<ShardStore<SimDisk>>,
     /// Readers of the logs that are written out.
@@ -150,12 +234,18 @@ pub struct Process {
     pub disk: DiskThread,
     /// Turns so far.
     pub turns: u64,
+    /// Ticks so far.
+    pub ticks: u64,
 }
 
 /// A node.
 pub struct Node {
     /// Outlives its processes.
     pub disk: SimDisk,
+    /// Group 0's state store; outlives them too.
+    pub state: MemoryStateStore,
+    /// Counts the starts that got as far as to number themselves.
+    pub boots: u64,
     /// Counts the processes; events of an earlier one are void.
     pub life: u64,
     /// The running one.
@@ -189,22 +279,17 @@ impl Node {
     }
 }
 
-/// The replica of a partition on a node; both count from 0.
-pub fn replica_of(node: usize, partition: usize) -> ReplicaId {
-    ReplicaId::new(NodeId(node as u32 + 1), partition as u32 + 1)
+/// The id of a node, counted from 0 here.
+pub fn id_of(node: usize) -> NodeId {
+    NodeId(node as u32 + 1)
+}
+
+/// The node with this id, from 0.
+pub fn number_of(node: NodeId) -> usize {
+    node.0 as usize - 1
 }
 
 /// The node of a replica, from 0.
 pub fn node_of(replica: ReplicaId) -> usize {
-    replica.node().0 as usize - 1
-}
-
-/// The partition of a replica, from 0.
-pub fn partition_of(replica: ReplicaId) -> usize {
-    replica.number() as usize - 1
-}
-
-/// The log of a partition.
-pub fn log_of(partition: usize) -> LogId {
-    LogId(partition as u64 + 1)
+    number_of(replica.node())
 }

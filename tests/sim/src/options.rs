@@ -4,6 +4,7 @@
 //! little but the first seconds after a start.
 
 use crate::broken::Broken;
+use crate::trace::Focus;
 use dlog_consensus::ReplicaOptions;
 use dlog_storage::{JournalOptions, LogOptions, StoreOptions};
 use std::fmt;
@@ -13,7 +14,7 @@ use std::fmt;
 pub enum Shape {
     /// Everything that can be drawn.
     Mixed,
-    /// All three nodes lose power at once, again and again, and every unsynced write with it; little else happens.
+    /// All nodes lose power at once, again and again, and every unsynced write with it; little else happens.
     PowerLoss,
 }
 
@@ -58,8 +59,10 @@ pub enum Fault {
     PowerAll,
     /// A node loses power in the middle of a call to come.
     PowerSoon,
-    /// Links are cut: a node from the rest, two from each other, or one way only.
+    /// Links are cut: a node from the rest, two from each other, one way only, in two parts with or without a bridge.
     Partition,
+    /// The same, but the links come and go.
+    Flapping,
     /// A process stands still, then goes on.
     Pause,
     /// A disk is slow for a while.
@@ -74,18 +77,28 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Fault; 10] = [
+    pub const ALL: [Fault; 11] = [
         Fault::Kill,
         Fault::Power,
         Fault::PowerAll,
         Fault::PowerSoon,
         Fault::Partition,
+        Fault::Flapping,
         Fault::Pause,
         Fault::SlowDisk,
         Fault::DiskError,
         Fault::Transfer,
         Fault::Graceful,
     ];
+}
+
+/// A topic as an operator asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicOptions {
+    /// How many partitions.
+    pub partitions: u32,
+    /// Replicas of each.
+    pub replicas: u32,
 }
 
 /// All that a seed draws.
@@ -97,11 +110,13 @@ pub struct Options {
     pub shape: Shape,
     /// What is done wrong on purpose.
     pub broken: Broken,
-    /// Partitions, each with a replica on every node.
-    pub partitions: u32,
+    /// Nodes of the cluster.
+    pub nodes: usize,
+    /// The topics that there are from the beginning.
+    pub topics: Vec<TopicOptions>,
     /// Producers for each partition; one of three isn't idempotent.
     pub producers: u32,
-    /// Readers, each of all partitions.
+    /// Readers, each of all logs.
     pub readers: u32,
     /// How long faults come, in milliseconds.
     pub safety_ms: u64,
@@ -117,16 +132,24 @@ pub struct Options {
     pub think_us: u64,
     /// The most bytes of a record's value.
     pub value_bytes_max: usize,
-    /// Whether only two nodes are healed at first, and the third when they have shown that they go on.
+    /// Whether only a core of the nodes is healed at first, and the others when it has shown that it goes on.
     pub core_first: bool,
     /// The mean time between two moves of a log start, in milliseconds; 0: logs are kept whole.
     pub retention_ms: u64,
+    /// The mean time between two changes of the catalogue, in milliseconds; 0: there are only the first topics.
+    pub operate_ms: u64,
+    /// Whether those changes are mostly moves of replicas.
+    pub moving: bool,
+    /// How often group 0's state is synced, in milliseconds.
+    pub state_sync_ms: u64,
     /// The store's files.
     pub store: StoreOptions,
     /// The replicas' settings.
     pub replica: ReplicaOptions,
     /// Whether the trace goes to standard error.
     pub trace: bool,
+    /// What of the trace is kept as text.
+    pub focus: Option<Focus>,
 }
 
 impl Options {
@@ -134,25 +157,35 @@ impl Options {
     pub fn draw(seed: u64, shape: Shape) -> Options {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed_0000_0000_0000);
         let value_bytes_max = [200, 2_000, 20_000][random.usize(0..3)];
+        let nodes = [1, 2, 3, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7, 7][random.usize(0..16)];
+        let topics = draw_topics(&mut random, nodes as u32);
+        let partitions: u32 = topics.iter().map(|topic| topic.partitions).sum();
+        let producers = if partitions > 6 { 1 } else { random.u32(1..=3) };
         let mut options = Options {
             seed,
             shape,
             broken: Broken::No,
-            partitions: random.u32(1..=3),
-            producers: random.u32(1..=3),
+            nodes,
+            topics,
+            producers,
             readers: random.u32(1..=2),
             safety_ms: random.u64(6_000..=14_000),
             fault_ms: random.u64(300..=2_000),
             faults: draw_faults(&mut random),
             network: draw_network(&mut random),
             sync_us_max: [300, 2_000, 15_000][random.usize(0..3)],
-            think_us: random.u64(10_000..=80_000),
+            // As many batches in all, however many there are to send them.
+            think_us: random.u64(10_000..=80_000) * u64::from((partitions * producers / 6).max(1)),
             value_bytes_max,
             core_first: random.bool(),
             store: draw_store(&mut random, value_bytes_max),
             replica: draw_replica(&mut random, value_bytes_max),
             retention_ms: 0,
+            operate_ms: if random.bool() { random.u64(150..=2_000) } else { 0 },
+            moving: random.bool(),
+            state_sync_ms: [200, 1_000, 10_000][random.usize(0..3)],
             trace: false,
+            focus: None,
         };
         if random.u8(0..3) > 0 {
             options.retention_ms = random.u64(50..=800);
@@ -167,6 +200,17 @@ impl Options {
         }
         options
     }
+}
+
+/// Mostly few partitions with three replicas.
+fn draw_topics(random: &mut fastrand::Rng, nodes: u32) -> Vec<TopicOptions> {
+    let count = [1, 1, 2, 3][random.usize(0..4)];
+    let most = [2, 2, 2, 2, 2, 5, 5, 16][random.usize(0..8)];
+    let topic = |random: &mut fastrand::Rng| TopicOptions {
+        partitions: random.u32(1..=most),
+        replicas: [1, 3, 3, 3, 5][random.usize(0..5)].min(nodes),
+    };
+    (0..count).map(|_| topic(random)).collect()
 }
 
 fn draw_faults(random: &mut fastrand::Rng) -> Vec<(Fault, u32)> {
@@ -211,12 +255,13 @@ fn draw_store(random: &mut fastrand::Rng, value_bytes_max: usize) -> StoreOption
 fn draw_replica(random: &mut fastrand::Rng, value_bytes_max: usize) -> ReplicaOptions {
     let batch_bytes = 8 * (value_bytes_max + 200);
     let append_bytes_max = [4 << 10, 16 << 10][random.usize(0..2)];
+    let uncommitted_bytes_max = [128 << 10, 4 << 20][random.usize(0..2)].max(2 * batch_bytes);
     ReplicaOptions {
         append_bytes_max,
         in_flight_bytes_max: append_bytes_max.max(batch_bytes) * random.usize(1..=16),
         batch_bytes_max: batch_bytes,
-        uncommitted_bytes_max: [128 << 10, 4 << 20][random.usize(0..2)].max(2 * batch_bytes),
-        pinned_bytes_max: 8 << 20,
+        uncommitted_bytes_max,
+        pinned_bytes_max: [uncommitted_bytes_max, 8 << 20][random.usize(0..2)],
         ..ReplicaOptions::default()
     }
 }
@@ -224,9 +269,15 @@ fn draw_replica(random: &mut fastrand::Rng, value_bytes_max: usize) -> ReplicaOp
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed={} shape={} broken={}", self.seed, self.shape.name(), self.broken)?;
-        write!(f, "  partitions={} producers={} readers={}", self.partitions, self.producers, self.readers)?;
+        write!(f, "  nodes={} topics=", self.nodes)?;
+        for (number, topic) in self.topics.iter().enumerate() {
+            write!(f, "{}{}x{}", if number > 0 { "," } else { "" }, topic.partitions, topic.replicas)?;
+        }
+        write!(f, " producers={} readers={}", self.producers, self.readers)?;
         write!(f, " think_us={} value_bytes_max={}", self.think_us, self.value_bytes_max)?;
         writeln!(f, " safety_ms={} core_first={} retention_ms={}", self.safety_ms, self.core_first, self.retention_ms)?;
+        write!(f, "  operate_ms={} moving={}", self.operate_ms, self.moving)?;
+        writeln!(f, " state_sync_ms={}", self.state_sync_ms)?;
         write!(f, "  faults every {} ms:", self.fault_ms)?;
         for (fault, weight) in &self.faults {
             write!(f, " {fault:?}={weight}")?;

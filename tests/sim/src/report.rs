@@ -1,5 +1,6 @@
 //! How a run ended, and the exit codes that tell it.
 
+use dlog_core::LogId;
 use std::fmt;
 
 /// What kind of failure it is.
@@ -41,22 +42,30 @@ pub struct Failure {
     pub kind: Kind,
     /// What was seen.
     pub what: String,
+    /// The log that it is about, if it is about one.
+    pub log: Option<LogId>,
 }
 
 impl Failure {
     /// The code under test gave up.
     pub fn crash(what: impl Into<String>) -> Failure {
-        Failure { kind: Kind::Crash, what: what.into() }
+        Failure { kind: Kind::Crash, what: what.into(), log: None }
     }
 
     /// Something didn't go on.
     pub fn liveness(what: impl Into<String>) -> Failure {
-        Failure { kind: Kind::Liveness, what: what.into() }
+        Failure { kind: Kind::Liveness, what: what.into(), log: None }
+    }
+
+    /// The same, about this log.
+    #[must_use]
+    pub fn about(self, log: impl Into<Option<LogId>>) -> Failure {
+        Failure { log: self.log.or(log.into()), ..self }
     }
 
     /// A promise was broken.
     pub fn correctness(what: impl Into<String>) -> Failure {
-        Failure { kind: Kind::Correctness, what: what.into() }
+        Failure { kind: Kind::Correctness, what: what.into(), log: None }
     }
 }
 
@@ -105,6 +114,18 @@ pub struct Counts {
     pub installs: u64,
     /// Readers that had to skip what is no longer kept.
     pub skips: u64,
+    /// Batches that were rejected, each time, until their producer gave up.
+    pub rejected: u64,
+    /// Commands for the catalogue whose outcome was told.
+    pub commands: u64,
+    /// Catalogues that nodes published.
+    pub published: u64,
+    /// Replicas deleted with their topics.
+    pub deletions: u64,
+    /// Entries that changed a log's members.
+    pub changes: u64,
+    /// Intents that a log's leader confirmed.
+    pub confirmed: u64,
 }
 
 /// The end of one run.
@@ -116,6 +137,8 @@ pub struct Report {
     pub hash: u64,
     /// Lines of the trace.
     pub lines: u64,
+    /// Events of the schedule.
+    pub events: u64,
     /// Virtual time, in nanoseconds.
     pub virtual_ns: u64,
     /// What happened.
@@ -127,15 +150,17 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = if self.failure.is_none() { "PASSED" } else { "FAILED" };
-        write!(f, "{end} seed={} events={} ", self.seed, self.lines)?;
+        write!(f, "{end} seed={} events={} lines={} ", self.seed, self.events, self.lines)?;
         write!(f, "seconds={:.1} hash={:016x}", self.virtual_ns as f64 / 1e9, self.hash)?;
         let c = &self.counts;
         write!(f, " acked={} duplicates={} frames={} read={}", c.acked, c.duplicates, c.frames, c.batches_read)?;
         write!(f, " elections={} deaths={} power_losses={}", c.elections, c.deaths, c.power_losses)?;
-        write!(f, " (all three: {}) partitions={} cuts={}", c.all_power_losses, c.partitions, c.cuts)?;
+        write!(f, " (all at once: {}) partitions={} cuts={}", c.all_power_losses, c.partitions, c.cuts)?;
         write!(f, " checkpoints={} catch_up_reads={} ends={}", c.checkpoints, c.catch_up_reads, c.ends_told)?;
         write!(f, " log_start_moves={} drops={} installs={}", c.log_start_moves, c.drops, c.installs)?;
-        write!(f, " skips={}", c.skips)?;
+        write!(f, " skips={} rejected={}", c.skips, c.rejected)?;
+        write!(f, " commands={} catalogues={}", c.commands, c.published)?;
+        write!(f, " deletions={} changes={} confirmed={}", c.deletions, c.changes, c.confirmed)?;
         match &self.failure {
             Some(failure) => write!(f, "\n  {failure}"),
             None => Ok(()),

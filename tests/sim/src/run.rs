@@ -2,6 +2,7 @@
 
 use crate::options::Options;
 use crate::report::{Failure, Report};
+use crate::trace::Focus;
 use crate::world::World;
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -11,6 +12,9 @@ thread_local! {
     /// The text of this thread's last panic while a run is under way; `None` outside of runs.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
+
+/// Lines of a timeline: what one can read.
+const TIMELINE_LINES: usize = 300;
 
 static HOOK: Once = Once::new();
 
@@ -29,6 +33,16 @@ fn keep_panics() {
 
 /// Plays what the options say.
 pub fn run(options: &Options) -> Report {
+    play(options).0
+}
+
+/// Plays a failed run once more, and gives its last lines: those about the log at fault, and those about no log.
+pub fn timeline(options: &Options, failure: &Failure) -> Vec<String> {
+    let focus = Some(Focus { log: failure.log, lines: TIMELINE_LINES });
+    play(&Options { focus, trace: false, ..options.clone() }).1
+}
+
+fn play(options: &Options) -> (Report, Vec<String>) {
     keep_panics();
     let mut world = World::new(options.clone());
     PANIC.set(Some(String::new()));
@@ -39,5 +53,6 @@ pub fn run(options: &Options) -> Report {
         Ok(Err(failure)) => Some(failure),
         Err(_) => Some(Failure::crash(text)),
     };
-    world.report(failure)
+    let lines = world.trace.take_kept();
+    (world.report(failure), lines)
 }

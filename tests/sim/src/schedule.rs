@@ -1,6 +1,7 @@
 //! The one queue of what will happen: by time, and among equals by the order in which it was said.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 /// A microsecond of virtual time, in nanoseconds.
 pub const MICROSECOND: u64 = 1_000;
@@ -14,12 +15,40 @@ pub const MILLISECOND: u64 = 1_000_000;
 pub struct Schedule<E> {
     now: u64,
     next: u64,
-    events: BTreeMap<(u64, u64), E>,
+    taken: u64,
+    events: BinaryHeap<Due<E>>,
+}
+
+/// An event with its place. The greatest is the one that comes first.
+#[derive(Debug)]
+struct Due<E> {
+    place: (u64, u64),
+    event: E,
+}
+
+impl<E> PartialEq for Due<E> {
+    fn eq(&self, other: &Due<E>) -> bool {
+        self.place == other.place
+    }
+}
+
+impl<E> Eq for Due<E> {}
+
+impl<E> PartialOrd for Due<E> {
+    fn partial_cmp(&self, other: &Due<E>) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<E> Ord for Due<E> {
+    fn cmp(&self, other: &Due<E>) -> Ordering {
+        other.place.cmp(&self.place)
+    }
 }
 
 impl<E> Default for Schedule<E> {
     fn default() -> Schedule<E> {
-        Schedule { now: 0, next: 0, events: BTreeMap::new() }
+        Schedule { now: 0, next: 0, taken: 0, events: BinaryHeap::new() }
     }
 }
 
@@ -29,16 +58,22 @@ impl<E> Schedule<E> {
         self.now
     }
 
+    /// How many events were taken.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Lets `event` happen `delay` nanoseconds from now.
     pub fn after(&mut self, delay: u64, event: E) {
-        self.events.insert((self.now + delay, self.next), event);
+        self.events.push(Due { place: (self.now + delay, self.next), event });
         self.next += 1;
     }
 
     /// The next event; time goes on to it.
     pub fn take(&mut self) -> Option<E> {
-        let ((at, _), event) = self.events.pop_first()?;
-        self.now = at;
+        let Due { place, event } = self.events.pop()?;
+        self.now = place.0;
+        self.taken += 1;
         Some(event)
     }
 }

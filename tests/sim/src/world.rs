@@ -1,25 +1,32 @@
 //! The world: nodes, network and clients, and the loop that takes one event after the other.
 
+mod cluster;
+pub mod directory;
 mod disks;
 mod faults;
+mod metadata;
 mod phases;
 mod requests;
 mod starts;
 mod turns;
 
 use crate::checkers::Checkers;
+use crate::clients::operators::Operators;
 use crate::clients::producers::Producer;
 use crate::clients::readers::Reader;
 use crate::clients::{Answer, Asker};
-use crate::network::{NODES, Network};
-use crate::node::{Inbound, Node};
+use crate::network::{Cuts, Network};
+use crate::node::{Inbound, Node, id_of};
 use crate::options::{Options, Shape};
 use crate::report::{Counts, Failure};
 use crate::schedule::{MILLISECOND, Schedule};
 use crate::trace::Trace;
+use directory::Directory;
 use dlog_consensus::{FetchId, PeerMessage};
-use dlog_core::{LogIndex, ReplicaId};
+use dlog_core::{LogId, LogIndex, ReplicaId, TopicId};
+use dlog_storage::state_store::memory::MemoryStateStore;
 use dlog_storage::{LoseUnsynced, SimDisk, SimDiskOptions};
+use std::collections::BTreeSet;
 
 /// A tick of production, in nanoseconds.
 const TICK_NS: u64 = 50 * MILLISECOND;
@@ -57,10 +64,24 @@ pub enum Event {
     AskEnd,
     /// A log start is to move.
     Retain,
+    /// An apply thread takes what has queued.
+    Apply { node: usize, life: u64 },
+    /// A reconciler looks at its catalogue.
+    Reconcile { node: usize, life: u64 },
+    /// The first topics are made, if there is a cluster.
+    FoundTopics,
+    /// An operator changes something.
+    Operate,
+    /// A command is sent again.
+    ResendCommand { number: u64 },
+    /// Its maker waits no longer for an attempt.
+    CommandTimeout { number: u64, attempt: u64 },
     /// Something breaks.
     Fault,
     /// Cut links are connected again, if nothing was cut since.
     Connect { partition: u64 },
+    /// Links that come and go do so, until then.
+    Flap { partition: u64, until: u64 },
     /// A node that was asked to hand over its leaderships is stopped.
     StopNode { node: usize, life: u64 },
     /// A look at whether the phase is over.
@@ -72,7 +93,7 @@ pub enum Event {
 pub enum Phase {
     /// Faults come.
     Safety,
-    /// Only two nodes are up, and must go on.
+    /// Only a core of the nodes is up, and must go on.
     Core,
     /// All is healed, and must go on.
     Healed,
@@ -89,6 +110,13 @@ pub struct World {
     pub(crate) network: Network,
     pub(crate) nodes: Vec<Node>,
     pub(crate) producers: Vec<Producer>,
+    pub(crate) operators: Operators,
+    /// Whether the first topics were asked for.
+    pub(crate) founded: bool,
+    /// How many topics were asked for.
+    pub(crate) topics_made: u32,
+    /// The topics whose producers were made, or will be.
+    pub(crate) served: BTreeSet<TopicId>,
     pub(crate) readers: Vec<Reader>,
     pub(crate) checkers: Checkers,
     pub(crate) counts: Counts,
@@ -98,9 +126,13 @@ pub struct World {
     pub(crate) phase_since: u64,
     /// Counts the cuts of the network.
     pub(crate) partition: u64,
-    /// For each partition, whether something sent since the phase began was acked.
-    pub(crate) fresh: Vec<bool>,
-    /// How often in the last phase all replicas were found equal.
+    /// The last of them.
+    pub(crate) cuts: Cuts,
+    /// What is known of the cluster from outside.
+    pub(crate) directory: Directory,
+    /// The logs that acked something which was sent since the phase began.
+    pub(crate) fresh: BTreeSet<LogId>,
+    /// How often in a row in the last phase all replicas were found equal.
     pub(crate) equal_looks: u32,
     /// Decides about nodes and their threads.
     pub(crate) random: fastrand::Rng,
@@ -119,6 +151,8 @@ impl World {
         let ignore_sync = options.broken == crate::Broken::NoSync;
         let node = |seeds: &mut fastrand::Rng| Node {
             disk: SimDisk::new(SimDiskOptions { seed: seeds.u64(..), ignore_sync, ..SimDiskOptions::default() }),
+            state: MemoryStateStore::new(),
+            boots: 0,
             life: 0,
             process: None,
             start_due: false,
@@ -132,21 +166,25 @@ impl World {
             power_armed: None,
             stopping: false,
         };
-        let partitions = options.partitions as usize;
-        let producers = (0..partitions * options.producers as usize).map(|number| Producer::new(number, partitions));
         World {
-            network: Network::new(options.network, network),
-            nodes: (0..NODES).map(|_| node(&mut seeds)).collect(),
-            producers: producers.collect(),
-            readers: (0..options.readers).map(|_| Reader::new(partitions)).collect(),
-            checkers: Checkers::new(partitions),
+            network: Network::new(options.network, options.nodes, network),
+            nodes: (0..options.nodes).map(|_| node(&mut seeds)).collect(),
+            producers: Vec::new(),
+            operators: Operators::default(),
+            founded: false,
+            topics_made: 0,
+            served: BTreeSet::new(),
+            readers: (0..options.readers).map(|_| Reader::default()).collect(),
+            checkers: Checkers::default(),
             counts: Counts::default(),
-            trace: Trace::new(options.trace),
+            trace: Trace::new(options.trace, options.focus),
             schedule: Schedule::default(),
             phase: Phase::Safety,
             phase_since: 0,
             partition: 0,
-            fresh: vec![false; partitions],
+            cuts: Cuts::new(),
+            directory: Directory::new(options.nodes),
+            fresh: BTreeSet::new(),
             equal_looks: 0,
             random,
             fault_random,
@@ -160,12 +198,10 @@ impl World {
     /// # Errors
     /// What broke.
     pub fn play(&mut self) -> Result<(), Failure> {
-        for node in 0..NODES {
+        for node in 0..self.nodes.len() {
             self.start_after(node, node as u64 * MILLISECOND);
         }
-        for producer in 0..self.producers.len() {
-            self.schedule.after(producer as u64 * MILLISECOND, Event::Produce { producer });
-        }
+        self.schedule.after(MILLISECOND, Event::FoundTopics);
         for reader in 0..self.readers.len() {
             self.schedule.after(reader as u64 * MILLISECOND, Event::Poll { reader });
         }
@@ -178,7 +214,7 @@ impl World {
         while self.phase != Phase::Over {
             let Some(event) = self.schedule.take() else { return Err(Failure::liveness("nothing happens any more")) };
             self.happen(event)?;
-            if self.trace.lines() > EVENTS_MAX {
+            if self.schedule.taken() > EVENTS_MAX {
                 return Err(Failure::liveness(format!("more than {EVENTS_MAX} events")));
             }
         }
@@ -191,6 +227,7 @@ impl World {
             seed: self.options.seed,
             hash: self.trace.hash(),
             lines: self.trace.lines(),
+            events: self.schedule.taken(),
             virtual_ns: self.schedule.now(),
             counts: self.counts.clone(),
             failure,
@@ -211,12 +248,19 @@ impl World {
             Event::Answer { asker, answer } => self.on_answer(asker, answer)?,
             Event::Produce { producer } => self.on_produce(producer),
             Event::Resend { producer, number } => self.send(producer, number),
-            Event::Timeout { producer, number, attempt } => self.on_timeout(producer, number, attempt),
+            Event::Timeout { producer, number, attempt } => self.on_timeout(producer, number, attempt)?,
             Event::Poll { reader } => self.on_poll(reader)?,
             Event::AskEnd => self.on_ask_end(),
             Event::Retain => self.on_retain(),
+            Event::Apply { node, life } => self.on_apply(node, life)?,
+            Event::Reconcile { node, life } => self.on_reconcile(node, life),
+            Event::FoundTopics => self.on_found_topics(),
+            Event::Operate => self.on_operate(),
+            Event::ResendCommand { number } => self.send_command(number),
+            Event::CommandTimeout { number, attempt } => self.command_failed(number, attempt, &Answer::Broken),
             Event::Fault => self.on_fault()?,
             Event::Connect { partition } => self.on_connect(partition),
+            Event::Flap { partition, until } => self.on_flap(partition, until),
             Event::StopNode { node, life } => self.on_stop_node(node, life),
             Event::Watch => self.on_watch()?,
         }
@@ -224,7 +268,12 @@ impl World {
     }
 
     pub(crate) fn note(&mut self, line: std::fmt::Arguments<'_>) {
-        self.trace.note(self.schedule.now(), line);
+        self.trace.note(self.schedule.now(), None, line);
+    }
+
+    /// Notes what happens to a replica.
+    pub(crate) fn note_of(&mut self, replica: ReplicaId, line: std::fmt::Arguments<'_>) {
+        self.trace.note(self.schedule.now(), self.directory.log_of(replica), line);
     }
 
     /// Whether this process is the one that runs.
@@ -250,13 +299,23 @@ impl World {
         (was.disk_faulted, was.power_armed, was.stopping) = (false, None, false);
         was.disk.set_lose_unsynced(lose);
         was.disk.crash();
+        // Group 0's state goes back to its last sync, or stays as it was: both are allowed.
+        let goes_back = match lose {
+            LoseUnsynced::Nothing => false,
+            LoseUnsynced::All => true,
+            LoseUnsynced::Random => self.fault_random.bool(),
+        };
+        if goes_back {
+            was.state.crash();
+        }
         if let Some(process) = process {
             self.counts.deaths += 1;
-            for asker in process.waiting.into_values() {
+            let applying = process.apply.waiting.into_iter().map(|(_, asker)| asker);
+            for asker in process.waiting.into_values().chain(applying) {
                 self.answer(asker, Answer::Broken);
             }
-            for other in (0..NODES).filter(|other| *other != node) {
-                self.push(other, Inbound::Unreachable(crate::node::replica_of(node, 0).node()));
+            for other in (0..self.nodes.len()).filter(|other| *other != node) {
+                self.push(other, Inbound::Unreachable(id_of(node)));
             }
         }
         let most = if self.options.shape == Shape::PowerLoss { 300 } else { 3_000 };

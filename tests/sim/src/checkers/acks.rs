@@ -3,7 +3,8 @@
 //! The real-time rule: a batch's offset is above every offset that was acked when the batch was first sent.
 
 use dlog_core::Offset;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// A batch on its way.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ struct Fate {
     batch: SentBatch,
     acked: Option<Offset>,
     stands: Option<Offset>,
+    /// Every attempt to send it was answered with "surely not appended", and there will be no other.
+    rejected: bool,
 }
 
 /// The batches of one partition, by the fingerprint of their records.
@@ -37,12 +40,16 @@ pub struct Acks {
     acked_batches: u64,
     /// For each producer in order: the number that is due.
     due: BTreeMap<usize, u64>,
+    /// Dropped before anyone looked.
+    passed: Vec<Range<Offset>>,
+    /// The producers in order of which something may have been passed over.
+    leapt: BTreeSet<usize>,
 }
 
 impl Acks {
     /// A batch is sent for the first time.
     pub fn sent(&mut self, key: u64, batch: SentBatch) {
-        let before = self.batches.insert(key, Fate { batch, acked: None, stands: None });
+        let before = self.batches.insert(key, Fate { batch, acked: None, stands: None, rejected: false });
         assert!(before.is_none(), "every batch of the workload is different");
     }
 
@@ -84,15 +91,32 @@ impl Acks {
         }
     }
 
+    /// Its producer was told each time that a batch is surely not appended, and gave up.
+    ///
+    /// # Errors
+    /// If it stands all the same.
+    pub fn rejected(&mut self, key: u64) -> Result<(), String> {
+        let fate = self.batches.get_mut(&key).ok_or("a batch that was never sent is rejected")?;
+        fate.rejected = true;
+        match fate.stands {
+            Some(stands) => Err(format!("{:?} was rejected, and stands at {stands}", fate.batch)),
+            None => Ok(()),
+        }
+    }
+
     /// A batch is committed here.
     ///
     /// # Errors
     /// If nobody sent it, it stands elsewhere too, was acked elsewhere, or is out of its producer's order.
     pub fn committed(&mut self, key: u64, base: Offset, records: u32) -> Result<(), String> {
+        let passed = self.is_passed(base);
         let fate = self.batches.get_mut(&key).ok_or_else(|| format!("nobody sent the batch at offset {base}"))?;
         let batch = fate.batch;
         if records != batch.records {
             return Err(format!("{batch:?} stands at {base} with {records} records"));
+        }
+        if fate.rejected {
+            return Err(format!("{batch:?} was rejected, and stands at {base}"));
         }
         if let Some(stands) = fate.stands {
             return Err(format!("{batch:?} stands twice, at {stands} and at {base}"));
@@ -101,8 +125,12 @@ impl Acks {
             return Err(format!("{batch:?} was acked at {acked} but stands at {base}"));
         }
         fate.stands = Some(base);
-        if batch.in_order {
+        if batch.in_order && !passed {
             let due = self.due.entry(batch.producer).or_default();
+            let leapt = self.leapt.remove(&batch.producer) && batch.number > *due;
+            if leapt {
+                *due = batch.number;
+            }
             if batch.number != *due {
                 return Err(format!("{batch:?} stands at {base} where number {due} of its producer is due"));
             }
@@ -111,12 +139,23 @@ impl Acks {
         Ok(())
     }
 
+    /// These offsets were dropped before anyone looked: what was acked there stood there.
+    pub fn pass_over(&mut self, offsets: Range<Offset>) {
+        self.passed.push(offsets);
+        self.leapt.extend(self.batches.values().map(|fate| fate.batch.producer));
+    }
+
+    fn is_passed(&self, offset: Offset) -> bool {
+        self.passed.iter().any(|passed| passed.contains(&offset))
+    }
+
     /// Everything that was acked for good must stand.
     ///
     /// # Errors
     /// Names the first batch that is lost.
     pub fn finish(&self) -> Result<(), String> {
-        let lost = self.batches.values().find(|fate| fate.acked.is_some() && fate.stands.is_none());
+        let is_lost = |acked: Offset| !self.is_passed(acked);
+        let lost = self.batches.values().find(|fate| fate.stands.is_none() && fate.acked.is_some_and(is_lost));
         match lost {
             Some(fate) => Err(format!("{:?} was acked at {:?} and is lost", fate.batch, fate.acked)),
             None => Ok(()),
@@ -168,6 +207,25 @@ mod tests {
         let mut moved = acks();
         moved.acked(10, Offset(4), Offset(5)).expect("acked");
         moved.committed(10, Offset(0), 2).expect_err("acked elsewhere");
+    }
+
+    #[test]
+    fn what_was_rejected_must_not_stand() {
+        let mut early = acks();
+        early.committed(10, Offset(0), 2).expect("committed");
+        early.rejected(10).expect_err("it stands already");
+        let mut late = acks();
+        late.rejected(10).expect("it doesn't stand");
+        late.committed(10, Offset(0), 2).expect_err("it stands after all");
+    }
+
+    #[test]
+    fn what_was_dropped_unseen_counts_as_standing() {
+        let mut acks = acks();
+        acks.acked(10, Offset(0), Offset(1)).expect("acked");
+        acks.pass_over(Offset(0)..Offset(2));
+        acks.committed(11, Offset(2), 2).expect("the first may be among what nobody saw");
+        acks.finish().expect("nothing is lost");
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! One log: what any replica has committed is, frame by frame, what every other one has, for ever.
 
-use crate::trace::Fnv;
+use crate::trace::fingerprint;
 use bytes::Bytes;
+use dlog_core::write::LogPoint;
 use dlog_core::{Frame, FrameKind, LogIndex, Offset, Term};
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// A committed frame, as the first replica showed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +22,12 @@ struct Committed {
 
 /// The log of one partition as far as any replica has committed it.
 ///
-/// Invariants: indexes are contiguous from 1, offsets from 0; terms don't go back.
+/// Invariants: indexes are contiguous from 1, offsets from 0; terms don't go back. `unseen` are indexes of `frames`.
 #[derive(Debug, Default)]
 pub struct CommittedLog {
     frames: Vec<Committed>,
+    /// Frames that retention dropped before anyone looked: only where they end is known.
+    unseen: BTreeSet<LogIndex>,
 }
 
 /// What [`CommittedLog::observe`] learned.
@@ -45,10 +50,14 @@ impl CommittedLog {
             kind: frame.kind,
             base_offset: frame.base_offset,
             next_offset: frame.next_offset(),
-            hash: Fnv::of(&frame.payload),
+            hash: fingerprint(&frame.payload),
             crc: frame.crc,
         };
         let index = frame.index;
+        if self.unseen.remove(&index) {
+            self.frames[index.0 as usize - 1] = now;
+            return Ok(Seen::New);
+        }
         if let Some(known) = self.frames.get(index.0 as usize - 1) {
             let text = || format!("frame {index} was committed as {known:?}, and here it is {now:?}");
             return if *known == now { Ok(Seen::Known) } else { Err(text()) };
@@ -68,6 +77,24 @@ impl CommittedLog {
         }
         self.frames.push(now);
         Ok(Seen::New)
+    }
+
+    /// A replica keeps nothing up to here any more. What nobody has seen of that was committed, and may never be seen.
+    /// Gives the offsets that are passed over.
+    pub fn pass_over(&mut self, start: LogPoint) -> Range<Offset> {
+        let from = self.end();
+        for index in self.last().0 + 1..=start.index.0 {
+            self.unseen.insert(LogIndex(index));
+            self.frames.push(Committed {
+                term: start.term,
+                kind: FrameKind::NoOp,
+                base_offset: from,
+                next_offset: start.next_offset,
+                hash: 0,
+                crc: start.crc,
+            });
+        }
+        from..self.end()
     }
 
     /// The offset after the last record.
@@ -92,7 +119,7 @@ impl CommittedLog {
             let Some(frame) = expected.next() else {
                 return Err(format!("a read from offset {from} gave a batch at {at}, beyond what is committed"));
             };
-            if frame.hash != Fnv::of(batch) {
+            if frame.hash != fingerprint(batch) {
                 return Err(format!("a read from offset {from} gave a batch at {at} that isn't the committed one"));
             }
             at = frame.next_offset;

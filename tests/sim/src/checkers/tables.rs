@@ -1,7 +1,7 @@
 //! The producers of a partition as of an entry are the same on every replica, whether it applied all entries itself or began with
 //! a snapshot.
 
-use crate::trace::Fnv;
+use crate::trace::fingerprint;
 use dlog_core::LogIndex;
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ impl Tables {
     /// # Errors
     /// If another one, or itself, said otherwise.
     pub fn told(&mut self, index: LogIndex, table: &[u8]) -> Result<(), String> {
-        let now = Fnv::of(table);
+        let now = fingerprint(table);
         match *self.known.entry(index).or_insert(now) {
             known if known == now => Ok(()),
             _ => Err(format!("its producers as of {index} aren't those that were told before")),

@@ -1,6 +1,6 @@
 //! The workload's batches: each is different from all others, so that a log tells what it holds.
 
-use crate::trace::Fnv;
+use crate::trace::fingerprint;
 use bytes::Bytes;
 use dlog_core::batch::BATCH_HEADER_BYTES;
 use dlog_core::{BatchBuilder, Codec, ProducerId, Record, TimestampMs};
@@ -18,7 +18,7 @@ pub struct Made {
 
 /// The fingerprint of a batch's records.
 pub fn key_of(batch: &[u8]) -> u64 {
-    Fnv::of(&batch[BATCH_HEADER_BYTES..])
+    fingerprint(&batch[BATCH_HEADER_BYTES..])
 }
 
 /// Batch `number` of `producer`; `sequence` is for an idempotent one.

@@ -1,16 +1,14 @@
-//! A producer: makes batches for one partition, sends them to whom it takes for the leader, and sends them again until it
+//! A producer: makes batches for one log, sends them to whom it takes for the leader, and sends them again until it
 //! knows. An idempotent one sends the same bytes again; another one only what was surely not appended.
 
 use super::batches::{Made, make};
 use dlog_consensus::Acks;
-use dlog_core::ProducerId;
 use dlog_core::limits::PRODUCER_WINDOW_BATCHES;
+use dlog_core::{LogId, ProducerId};
 use std::collections::VecDeque;
 
 /// Batches of one request.
 const BATCHES_PER_REQUEST_MAX: usize = 2;
-/// Producer ids begin here.
-const FIRST_PRODUCER_ID: i64 = 1_000;
 
 /// One request: its batches are appended together or not at all.
 #[derive(Clone, Debug)]
@@ -36,6 +34,8 @@ pub enum Fate {
     Acked,
     /// It may stand in the log or not; nobody will know before reading.
     Unknown,
+    /// It surely doesn't stand in the log.
+    Rejected,
 }
 
 /// A producer.
@@ -45,8 +45,8 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Producer {
     number: usize,
-    /// Its partition.
-    pub partition: usize,
+    /// Its log.
+    pub log: LogId,
     /// The node it takes for the leader.
     pub leader: usize,
     id: Option<ProducerId>,
@@ -57,19 +57,14 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// The producer of this number, for the partition that it falls to. Every third one isn't idempotent.
-    pub fn new(number: usize, partitions: usize) -> Producer {
-        let idempotent = (number / partitions) % 3 != 1;
-        Producer {
-            number,
-            partition: number % partitions,
-            leader: 0,
-            id: idempotent.then(|| ProducerId(FIRST_PRODUCER_ID + number as i64)),
-            next_number: 0,
-            next_sequence: 0,
-            attempts: 0,
-            out: VecDeque::new(),
-        }
+    /// The producer of this number, for a log. With an id it is idempotent.
+    pub fn new(number: usize, log: LogId, id: Option<ProducerId>) -> Producer {
+        Producer { number, log, leader: 0, id, next_number: 0, next_sequence: 0, attempts: 0, out: VecDeque::new() }
+    }
+
+    /// Its log's topic is deleted: it waits for nothing more.
+    pub fn give_up(&mut self) {
+        self.out.clear();
     }
 
     /// Whether its retries carry a sequence.
@@ -145,7 +140,7 @@ impl Producer {
 
     /// The request is over.
     pub fn done(&mut self, number: u64, fate: Fate) {
-        if fate == Fate::Unknown {
+        if fate != Fate::Acked {
             self.out.retain(|request| request.number != number);
         } else if let Some(request) = self.out.iter_mut().find(|request| request.number == number) {
             request.acked = true;
@@ -163,7 +158,7 @@ mod tests {
     #[test]
     fn the_window_slides_behind_the_oldest() {
         let mut random = fastrand::Rng::with_seed(1);
-        let mut producer = Producer::new(0, 1);
+        let mut producer = Producer::new(0, LogId(1), Some(ProducerId(1)));
         let mut numbers = Vec::new();
         while let Some(request) = producer.make(&mut random, 10, 0) {
             numbers.push(request.number);
@@ -181,7 +176,7 @@ mod tests {
     #[test]
     fn one_attempt_at_a_time() {
         let mut random = fastrand::Rng::with_seed(1);
-        let mut producer = Producer::new(0, 1);
+        let mut producer = Producer::new(0, LogId(1), Some(ProducerId(1)));
         let number = producer.make(&mut random, 10, 0).expect("room").number;
         let (first, _) = producer.attempt(number).expect("first");
         assert!(producer.attempt(number).is_none());

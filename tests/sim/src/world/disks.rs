@@ -101,11 +101,14 @@ impl World {
     /// Collects what queued: a group, a checkpoint or the end.
     fn begin(&mut self, node: usize, process: &mut Process) -> Result<(), StorageError> {
         let disk = &mut process.disk;
-        while let Some(DiskMessage::Writes(_)) = disk.queue.front() {
-            let Some(DiskMessage::Writes(writes)) = disk.queue.pop_front() else { break };
-            disk.writes.extend(writes);
+        let store = process.store.as_mut().expect("open until closed");
+        while let Some(DiskMessage::Writes(_) | DiskMessage::CatalogueSynced(..)) = disk.queue.front() {
+            match disk.queue.pop_front() {
+                Some(DiskMessage::Writes(writes)) => disk.writes.extend(writes),
+                Some(DiskMessage::CatalogueSynced(applied)) => store.forget_marks(applied),
+                _ => {}
+            }
         }
-        let store = process.store.as_ref().expect("open until closed");
         let (count, bytes, frames) = group_of(disk);
         let room = frames == 0 || store.journal_has_room(bytes as u64, frames);
         if count > 0 && room {
@@ -123,7 +126,7 @@ impl World {
                 self.next_step(node, disk, DiskStep::Checkpoint(tables), 50 * MICROSECOND);
             }
             Some(DiskMessage::Stop(tables)) => self.next_step(node, disk, DiskStep::Close(tables), MICROSECOND),
-            Some(DiskMessage::Writes(_)) | None => {
+            Some(DiskMessage::Writes(_) | DiskMessage::CatalogueSynced(..)) | None => {
                 let delay = if count > 0 { MILLISECOND } else { IDLE_BEFORE_SEAL };
                 if count > 0 {
                     ask_for_checkpoint(process, true);

@@ -5,8 +5,8 @@
 //! Bytes that were synced are never changed, and no node lies.
 
 use super::{Event, Phase, World};
-use crate::network::NODES;
-use crate::node::{Inbound, replica_of};
+use crate::network::draw_cuts;
+use crate::node::{Inbound, id_of};
 use crate::options::Fault;
 use crate::report::Failure;
 use crate::schedule::MILLISECOND;
@@ -37,7 +37,7 @@ impl World {
             here
         });
         let fault = chosen.map_or(Fault::Kill, |(fault, _)| *fault);
-        let node = self.fault_random.usize(0..NODES);
+        let node = self.fault_random.usize(0..self.nodes.len());
         self.note(format_args!("fault {fault:?}, node {node}"));
         match fault {
             Fault::Kill => self.power_cut(LoseUnsynced::Nothing),
@@ -52,7 +52,8 @@ impl World {
                 self.nodes[node].power_armed = Some(self.draw_loss());
                 self.nodes[node].disk_faulted = true;
             }
-            Fault::Partition => self.cut_links(node),
+            Fault::Partition => self.cut_links(false),
+            Fault::Flapping => self.cut_links(true),
             Fault::Pause => {
                 let pause = self.fault_random.u64(50..4_000) * MILLISECOND;
                 self.nodes[node].paused_until = self.schedule.now() + pause;
@@ -64,8 +65,12 @@ impl World {
             }
             Fault::DiskError => self.break_disk(node),
             Fault::Transfer => {
-                let partition = self.fault_random.usize(0..self.options.partitions as usize);
-                self.push(node, Inbound::Transfer(replica_of(node, partition)));
+                let logs = self.directory.logs();
+                if let Some(log) = self.fault_random.choice(logs) {
+                    for node in self.directory.nodes_of(log) {
+                        self.push(node, Inbound::Transfer(log));
+                    }
+                }
             }
             Fault::Graceful => self.stop_in_order(node),
         }
@@ -75,9 +80,10 @@ impl World {
 
     /// One, two or all processes die.
     fn power_cut(&mut self, lose: LoseUnsynced) {
-        let count = [1, 1, 1, 2, 3][self.fault_random.usize(0..5)];
-        let first = self.fault_random.usize(0..NODES);
-        for node in (0..count).map(|at| (first + at) % NODES) {
+        let nodes = self.nodes.len();
+        let count = [1, 1, 1, 2, nodes][self.fault_random.usize(0..5)].min(nodes);
+        let first = self.fault_random.usize(0..nodes);
+        for node in (0..count).map(|at| (first + at) % nodes) {
             self.interrupt(node);
             self.kill(node, lose);
         }
@@ -86,10 +92,10 @@ impl World {
     /// All nodes lose power at the same moment, and every unsynced write.
     pub(crate) fn power_cut_all(&mut self) {
         self.counts.all_power_losses += 1;
-        for node in 0..NODES {
+        for node in 0..self.nodes.len() {
             self.interrupt(node);
         }
-        for node in 0..NODES {
+        for node in 0..self.nodes.len() {
             self.kill(node, LoseUnsynced::All);
         }
     }
@@ -107,32 +113,33 @@ impl World {
         }
     }
 
-    fn cut_links(&mut self, node: usize) {
+    fn cut_links(&mut self, flapping: bool) {
+        let nodes = self.nodes.len();
+        if nodes == 1 {
+            return;
+        }
         self.partition += 1;
         self.counts.partitions += 1;
         self.network.heal();
-        let (next, last) = ((node + 1) % NODES, (node + 2) % NODES);
-        match self.fault_random.u8(0..4) {
-            // Alone.
-            0 => [next, last].into_iter().for_each(|other| {
-                self.network.sever(node, other);
-                self.network.sever(other, node);
-            }),
-            // Two don't hear each other, the third hears both.
-            1 => {
-                self.network.sever(node, next);
-                self.network.sever(next, node);
-            }
-            // It hears, and isn't heard.
-            2 => [next, last].into_iter().for_each(|other| self.network.sever(node, other)),
-            // It speaks, and hears nothing.
-            _ => [next, last].into_iter().for_each(|other| self.network.sever(other, node)),
-        }
-        for other in [next, last] {
-            self.push(other, Inbound::Unreachable(replica_of(node, 0).node()));
-        }
+        self.cuts = draw_cuts(&mut self.fault_random, nodes);
+        self.network.sever(&self.cuts);
+        self.break_streams();
         let (length, partition) = (self.fault_random.u64(100..5_000) * MILLISECOND, self.partition);
-        self.schedule.after(length, Event::Connect { partition });
+        self.trace.note(self.schedule.now(), None, format_args!("cut: {:?}, flapping: {flapping}", self.cuts));
+        if flapping {
+            let until = self.schedule.now() + length;
+            self.schedule.after(self.fault_random.u64(20..400) * MILLISECOND, Event::Flap { partition, until });
+        } else {
+            self.schedule.after(length, Event::Connect { partition });
+        }
+    }
+
+    /// Both ends of a cut link see their connection break.
+    fn break_streams(&mut self) {
+        for (from, to) in self.cuts.clone() {
+            self.push(from, Inbound::Unreachable(id_of(to)));
+            self.push(to, Inbound::Unreachable(id_of(from)));
+        }
     }
 
     pub(crate) fn on_connect(&mut self, partition: u64) {
@@ -140,6 +147,24 @@ impl World {
             self.note(format_args!("all links are connected"));
             self.network.heal();
         }
+    }
+
+    pub(crate) fn on_flap(&mut self, partition: u64, until: u64) {
+        if partition != self.partition || self.phase != Phase::Safety {
+            return;
+        }
+        if self.schedule.now() >= until {
+            return self.on_connect(partition);
+        }
+        if self.network.is_whole() {
+            self.note(format_args!("links are cut again"));
+            self.network.sever(&self.cuts);
+            self.break_streams();
+        } else {
+            self.note(format_args!("links are connected for a while"));
+            self.network.heal();
+        }
+        self.schedule.after(self.fault_random.u64(20..400) * MILLISECOND, Event::Flap { partition, until });
     }
 
     fn break_disk(&mut self, node: usize) {
@@ -172,6 +197,8 @@ impl World {
     /// The store is closed: the process ends.
     pub(crate) fn on_closed(&mut self, node: usize) {
         self.counts.graceful_stops += 1;
+        // The apply thread ends last, and syncs. It can't fail in memory.
+        let _ = dlog_storage::StateStore::sync(&self.nodes[node].state);
         self.kill(node, LoseUnsynced::Nothing);
     }
 }

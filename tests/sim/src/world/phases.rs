@@ -2,14 +2,16 @@
 
 use super::starts::{CLUSTER, SHARD};
 use super::{Event, Phase, World};
-use crate::network::NODES;
-use crate::node::{Inbound, log_of, replica_of};
+use crate::clients::producers::Producer;
+use crate::node::{Inbound, id_of, node_of};
 use crate::options::Shape;
 use crate::report::Failure;
 use crate::schedule::MILLISECOND;
-use dlog_core::Offset;
+use dlog_core::{LogId, Offset};
+use dlog_replication::quorum::majority;
 use dlog_storage::inspect::{self, LogPlace};
 use dlog_storage::{LoseUnsynced, ShardStore};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often the phase is looked at.
 const WATCH: u64 = 50 * MILLISECOND;
@@ -25,6 +27,10 @@ impl World {
     pub(crate) fn on_watch(&mut self) -> Result<(), Failure> {
         self.schedule.after(WATCH, Event::Watch);
         let since = self.schedule.now() - self.phase_since;
+        if self.phase == Phase::Quiet {
+            // The last entry may have moved nothing that replicas tell of.
+            (0..self.nodes.len()).try_for_each(|node| self.observe_all(node))?;
+        }
         match self.phase {
             Phase::Safety if since >= self.options.safety_ms * MILLISECOND => {
                 let core = self.options.core_first;
@@ -44,7 +50,7 @@ impl World {
             Phase::Core | Phase::Healed | Phase::Quiet if since > LIVELINESS => {
                 return Err(Failure::liveness(self.picture()));
             }
-            Phase::Core | Phase::Healed | Phase::Quiet => {}
+            Phase::Core | Phase::Healed | Phase::Quiet => self.equal_looks = 0,
         }
         Ok(())
     }
@@ -53,7 +59,7 @@ impl World {
         self.note(format_args!("phase {phase:?}"));
         self.phase = phase;
         self.phase_since = self.schedule.now();
-        self.fresh.fill(false);
+        self.fresh.clear();
     }
 
     /// No fault comes any more, and those that are there go: of the network, of the disks, of the processes.
@@ -61,12 +67,12 @@ impl World {
         self.enter(phase);
         self.partition += 1;
         self.network.become_reliable();
-        let down = (phase == Phase::Core).then(|| self.fault_random.usize(0..NODES));
-        for node in 0..NODES {
+        let down = if phase == Phase::Core { self.draw_core() } else { BTreeSet::new() };
+        for node in 0..self.nodes.len() {
             let now = self.schedule.now();
             let faulted = self.nodes[node].disk_faulted;
             let one = &mut self.nodes[node];
-            one.held_down = down == Some(node);
+            one.held_down = down.contains(&node);
             (one.paused_until, one.slow_until) = (now, now);
             if faulted || one.held_down {
                 // Only a new process surely has a healthy disk.
@@ -75,30 +81,94 @@ impl World {
             self.start_after(node, MILLISECOND);
             self.want_turn(node);
         }
+        self.probe_catalogue();
     }
 
-    /// Every partition took something new, and nobody waits for anything old.
+    /// The nodes that stay down while a core goes on: a minority.
+    fn draw_core(&mut self) -> BTreeSet<usize> {
+        let mut nodes: Vec<usize> = (0..self.nodes.len()).collect();
+        self.fault_random.shuffle(&mut nodes);
+        let most = self.nodes.len() - majority(self.nodes.len());
+        let count = if most == 0 { 0 } else { self.fault_random.usize(1..=most) };
+        let voters = self.directory.metadata_voters();
+        if !self.directory.is_settled(LogId::GROUP_ZERO) {
+            // Nobody can say whose majority it needs.
+            return BTreeSet::new();
+        }
+        let mut down = BTreeSet::new();
+        for node in nodes {
+            down.insert(node);
+            // The core can't go on without the catalogue's majority.
+            let left = voters.iter().filter(|voter| !down.contains(voter)).count();
+            if down.len() > count || left < majority(voters.len()) {
+                down.remove(&node);
+            }
+        }
+        down
+    }
+
+    /// Whether so many of a log's replicas may be up that it must go on.
+    fn is_owed(&self, log: LogId) -> bool {
+        let nodes = self.directory.nodes_of(log);
+        let up = nodes.iter().filter(|node| !self.nodes[**node].held_down).count();
+        // In the middle of a change nobody can say whose majority it needs.
+        up >= majority(nodes.len()) && (self.directory.is_settled(log) || self.nodes.iter().all(|node| !node.held_down))
+    }
+
+    /// Every log that must go on took something new, and nobody waits for anything old.
     fn goes_on(&self) -> bool {
         let began = self.phase_since;
-        let old = |producer: &crate::clients::producers::Producer| producer.waits_since().is_none_or(|at| at >= began);
-        self.fresh.iter().all(|fresh| *fresh) && self.producers.iter().all(old)
+        let old = |producer: &Producer| producer.waits_since().is_none_or(|at| at >= began);
+        let answered = self.fresh.contains(&LogId::GROUP_ZERO)
+            && self.founded
+            && self.operators.pending().all(|pending| pending.since >= began);
+        answered
+            && self.directory.logs().iter().all(|log| self.fresh.contains(log) || !self.is_owed(*log))
+            && self
+                .producers
+                .iter()
+                .all(|producer| old(producer) || self.directory.is_deleted(producer.log) || !self.is_owed(producer.log))
     }
 
     /// Nobody waits, and all replicas have the same, durable, readable and known to be committed.
     fn is_equal(&self) -> bool {
-        let quiet = self.producers.iter().all(|producer| producer.waits() == 0);
-        quiet && (0..self.options.partitions as usize).all(|partition| self.is_partition_equal(partition))
+        let quiet =
+            self.producers.iter().all(|producer| producer.waits() == 0 || self.directory.is_deleted(producer.log));
+        let answered = self.operators.pending().next().is_none();
+        let mut logs = self.directory.logs();
+        logs.push(LogId::GROUP_ZERO);
+        let settled = logs.iter().all(|log| self.directory.is_settled(*log));
+        quiet && answered && settled && self.is_catalogue_equal() && logs.into_iter().all(|log| self.is_log_equal(log))
     }
 
-    fn is_partition_equal(&self, partition: usize) -> bool {
-        let log = &self.checkers.logs[partition];
-        (0..NODES).all(|node| {
+    /// Every node has the newest catalogue, and the replicas with the settings that it says, no others.
+    fn is_catalogue_equal(&self) -> bool {
+        let newest = self.directory.catalogue();
+        (0..self.nodes.len()).all(|node| {
             let Some(process) = &self.nodes[node].process else { return false };
-            let Some(machine) = process.host.get(replica_of(node, partition)) else { return false };
+            let id = id_of(node);
+            let intended: BTreeSet<_> = newest.replicas_on(id).map(|(replica, _)| replica).collect();
+            let here = process.by_log.iter().filter(|(log, _)| **log != LogId::GROUP_ZERO);
+            let configured = newest.replicas_on(id).all(|(replica, partition)| {
+                let settings = newest.topic(partition.topic).map(|topic| &topic.settings);
+                process.local.get(&replica).is_some_and(|local| local.settings.as_ref() == settings)
+            });
+            process.catalogue.applied() == newest.applied()
+                && here.map(|(_, replica)| *replica).collect::<BTreeSet<_>>() == intended
+                && configured
+        })
+    }
+
+    fn is_log_equal(&self, log: LogId) -> bool {
+        let Some(checks) = self.checkers.logs.get(&log) else { return false };
+        let (last, end) = (checks.log.last(), checks.log.end());
+        self.directory.replicas_of(log).iter().all(|replica| {
+            let Some(process) = &self.nodes[node_of(*replica)].process else { return false };
+            let Some(machine) = process.host.get(*replica) else { return false };
             let status = machine.status();
             let all = [status.last, status.progress.commit, status.persisted, status.written];
-            let starts = status.progress.log_start >= self.checkers.log_starts[partition];
-            starts && all.iter().all(|index| *index == log.last()) && status.progress.read_bound == log.end()
+            let starts = status.progress.log_start >= checks.log_start;
+            starts && all.iter().all(|index| *index == last) && status.progress.read_bound == end
         })
     }
 
@@ -106,11 +176,19 @@ impl World {
     fn picture(&self) -> String {
         let phase_ms = (self.schedule.now() - self.phase_since) / MILLISECOND;
         let mut text = format!("phase {:?} isn't over after {phase_ms} ms", self.phase);
-        for partition in 0..self.options.partitions as usize {
-            let log = &self.checkers.logs[partition];
-            text += &format!("\n  partition {partition}: fresh {} committed {}", self.fresh[partition], log.last());
-            for node in 0..NODES {
-                let machine = self.nodes[node].process.as_ref().and_then(|p| p.host.get(replica_of(node, partition)));
+        for pending in self.operators.pending() {
+            text += &format!("\n  {:?} waits since {}: {:?}", pending.id, pending.since, pending.purpose);
+        }
+        for (number, node) in self.nodes.iter().enumerate() {
+            let applied = node.process.as_ref().map(|process| process.catalogue.applied());
+            text += &format!("\n  node {number}: catalogue {applied:?} of {}", self.directory.catalogue().applied());
+        }
+        for log in [LogId::GROUP_ZERO].into_iter().chain(self.directory.logs()) {
+            let committed = self.checkers.logs.get(&log).map(|checks| checks.log.last()).unwrap_or_default();
+            text += &format!("\n  log {log}: fresh {} committed {committed}", self.fresh.contains(&log));
+            for replica in self.directory.replicas_of(log) {
+                let node = node_of(*replica);
+                let machine = self.nodes[node].process.as_ref().and_then(|process| process.host.get(*replica));
                 match machine.map(dlog_consensus::Replica::status) {
                     Some(s) => {
                         text += &format!("\n    node {node}: {:?} term {} leader {:?}", s.role, s.term, s.leader);
@@ -131,15 +209,21 @@ impl World {
 
     /// After the last phase: everything acked is there, readers get all of it, and disks alone tell the same.
     pub(crate) fn finish(&mut self) -> Result<(), Failure> {
-        for (partition, acks) in self.checkers.acks.iter().enumerate() {
-            acks.finish().map_err(|what| Failure::correctness(format!("partition {partition}: {what}")))?;
-            self.counts.acked += acks.acked_batches();
-            self.counts.frames += self.checkers.logs[partition].last().0;
+        for (log, checks) in &self.checkers.logs {
+            self.counts.acked += checks.acks.acked_batches();
+            self.counts.frames += checks.log.last().0;
+            self.counts.changes += checks.members.changes();
+            // A deleted log's end may never have been seen.
+            if !self.directory.is_deleted(*log) {
+                checks.acks.finish().map_err(|what| Failure::correctness(format!("log {log}: {what}")))?;
+            }
         }
+        let finished = self.checkers.catalogues.finish(self.directory.catalogue());
+        finished.map_err(Failure::correctness)?;
         self.counts.elections = self.checkers.leaders.elections();
         self.read_to_the_end()?;
         if self.options.shape == Shape::PowerLoss {
-            for node in 0..NODES {
+            for node in 0..self.nodes.len() {
                 self.nodes[node].process = None;
                 self.nodes[node].disk.set_lose_unsynced(LoseUnsynced::All);
                 self.nodes[node].disk.crash();
@@ -148,13 +232,13 @@ impl World {
             self.stop_all()?;
             self.compare_digests()?;
         }
-        let mut log_starts = vec![None; self.options.partitions as usize];
-        (0..NODES).try_for_each(|node| self.check_disk(node, &mut log_starts))
+        let mut log_starts = BTreeMap::new();
+        (0..self.nodes.len()).try_for_each(|node| self.check_disk(node, &mut log_starts))
     }
 
     /// Every node stops in order.
     fn stop_all(&mut self) -> Result<(), Failure> {
-        for node in 0..NODES {
+        for node in 0..self.nodes.len() {
             self.nodes[node].held_down = true;
             self.push(node, Inbound::Stop);
         }
@@ -174,11 +258,11 @@ impl World {
 
     /// `inspect log` gives one digest on all disks.
     fn compare_digests(&self) -> Result<(), Failure> {
-        for partition in 0..self.options.partitions as usize {
+        for (&log, checks) in &self.checkers.logs {
             let mut digests = Vec::new();
-            for node in 0..NODES {
-                let replica = replica_of(node, partition);
-                let place = LogPlace { root: String::new(), shard: SHARD.shard, log: log_of(partition), replica };
+            for &replica in self.directory.replicas_of(log) {
+                let node = node_of(replica);
+                let place = LogPlace { root: String::new(), shard: SHARD.shard, log, replica };
                 let report = inspect::log(&self.nodes[node].disk, &place, CLUSTER, &mut |_| {})
                     .map_err(|error| Failure::correctness(format!("node {node} can't be inspected: {error}")))?;
                 if !report.damage.is_empty() {
@@ -188,43 +272,40 @@ impl World {
                     digests.push((report.high_watermark, report.digest_hex()));
                 }
             }
-            let last = self.checkers.logs[partition].last();
+            let last = checks.log.last();
             // Logs that begin at different places have different digests: their frames are compared one by one.
             if digests.iter().any(|digest| digest.0 != last || *digest != digests[0]) {
-                return Err(Failure::correctness(format!("digests of partition {partition}, {last}: {digests:?}")));
+                return Err(Failure::correctness(format!("digests of log {log}, {last}: {digests:?}")));
             }
         }
         Ok(())
     }
 
     /// A node's disk alone, opened once more, holds all that was committed and is kept, and starts where the others do.
-    fn check_disk(&mut self, node: usize, log_starts: &mut [Option<Offset>]) -> Result<(), Failure> {
+    fn check_disk(&mut self, node: usize, log_starts: &mut BTreeMap<LogId, Offset>) -> Result<(), Failure> {
         let fail = |what: String| Failure::correctness(format!("node {node}, opened at the end: {what}"));
         let opened = ShardStore::open(self.nodes[node].disk.clone(), "", SHARD, self.options.store);
         let (store, restored) = opened.map_err(|error| fail(error.to_string()))?;
         let clean = self.options.shape != Shape::PowerLoss;
-        if store.started_clean() != clean {
+        if store.started_clean() != clean && !restored.is_empty() {
             return Err(fail(format!("it says that the stop was clean: {}", store.started_clean())));
         }
         for replica in restored {
-            let partition = crate::node::partition_of(replica.replica);
+            let (log, log_start) = (replica.log, replica.log_start);
+            if self.directory.is_deleted(log) {
+                continue;
+            }
             self.checkers.promises.restored(&replica).map_err(fail)?;
             let reader = store.reader(replica.replica).ok_or_else(|| fail("no reader".to_owned()))?;
-            let last = self.checkers.logs[partition].last();
+            let last = self.checkers.of(log).log.last();
             let mut at = replica.local_start.index;
-            let log_start = replica.log_start;
-            if *log_starts[partition].get_or_insert(log_start) != log_start
-                || replica.local_start.next_offset > log_start
-            {
-                return Err(fail(format!(
-                    "partition {partition} starts at {log_start}, locally at {:?}",
-                    replica.local_start
-                )));
+            if *log_starts.entry(log).or_insert(log_start) != log_start || replica.local_start.next_offset > log_start {
+                return Err(fail(format!("log {log} starts at {log_start}, locally at {:?}", replica.local_start)));
             }
             while at < last {
                 let frames = reader.read_frames(at.next(), last.next(), READ_BYTES).map_err(|e| fail(e.to_string()))?;
                 for frame in &frames {
-                    self.checkers.logs[partition].observe(frame).map_err(fail)?;
+                    self.checkers.of(log).log.observe(frame).map_err(fail)?;
                 }
                 at = frames.last().ok_or_else(|| fail(format!("frame {} is gone", at.next())))?.index;
             }

@@ -2,16 +2,17 @@
 
 use super::Phase;
 use super::{Event, World};
-use crate::network::NODES;
-use crate::node::{DiskThread, Process, log_of, partition_of, replica_of};
+use crate::node::{ApplyThread, DiskThread, Process};
 use crate::options::Fault;
 use crate::report::Failure;
 use crate::schedule::MILLISECOND;
-use dlog_consensus::{Host, LoadError, Membership, Replica, ReplicaLoader, encode_membership};
-use dlog_core::write::{Create, LogPoint, RestoredReplica};
-use dlog_core::{LogIndex, ReplicaId, ShardId};
+use dlog_consensus::{Host, LoadError, Replica, ReplicaLoader};
+use dlog_core::write::RestoredReplica;
+use dlog_core::{LogId, LogIndex, ReplicaId, ShardId};
+use dlog_replication::reconcile::LocalReplica;
 use dlog_storage::{ClusterId, LoseUnsynced, ShardIdentity, ShardStore, SimDisk, StorageError};
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 /// The simulated cluster's name.
 pub(crate) const CLUSTER: ClusterId = ClusterId([0xd1; 16]);
@@ -19,11 +20,11 @@ pub(crate) const CLUSTER: ClusterId = ClusterId([0xd1; 16]);
 pub(crate) const SHARD: ShardIdentity = ShardIdentity { cluster: CLUSTER, shard: ShardId(0) };
 /// Bytes of frames read at once; small, so that several reads are needed.
 const REPLAY_BYTES: usize = 16 << 10;
-/// Ticks for which the preferred replica of a new partition tries to lead.
-const CAMPAIGN_TICKS: u32 = 20;
+/// Ticks between two looks at who leads: a second.
+const TICKS_PER_LOOK: u64 = 20;
 
 /// Why a node isn't up.
-enum Failed {
+pub(crate) enum Failed {
     Storage(StorageError),
     Load(LoadError),
     Broken(String),
@@ -43,7 +44,10 @@ impl World {
                 let tick = self.nodes[node].tick_ns;
                 self.nodes[node].process = Some(process);
                 self.schedule.after(tick, Event::Tick { node, life });
+                self.nodes[node].boots += 1;
                 self.want_turn(node);
+                self.want_reconcile(node);
+                self.introduce(node);
                 self.observe_all(node)
             }
             Err(Failed::Storage(error)) if self.nodes[node].disk_faulted => {
@@ -77,8 +81,16 @@ impl World {
             let faulted = self.nodes[node].disk_faulted;
             return Err(if faulted { Failed::Storage(error) } else { Failed::Broken(told) });
         }
+        let catalogue = self.load_catalogue(node).map_err(Failed::Broken)?;
         let mut process = Process {
             host: Host::new(self.random.u64(..)),
+            by_log: BTreeMap::new(),
+            catalogue: Rc::default(),
+            apply: ApplyThread { catalogue, synced_at: self.schedule.now(), ..ApplyThread::default() },
+            reconcile_due: false,
+            steady: BTreeMap::new(),
+            local: BTreeMap::new(),
+            marks: store.known_marks().map(|(replica, _)| replica).collect(),
             store: Some(store),
             readers: BTreeMap::new(),
             progress: BTreeMap::new(),
@@ -92,14 +104,16 @@ impl World {
             outputs: Vec::new(),
             disk: DiskThread::default(),
             turns: 0,
+            ticks: 0,
         };
         for replica in restored {
+            let (id, log, intent) = (replica.replica, replica.log, replica.intent);
+            process.local.insert(id, LocalReplica { replica: id, log, intent, settings: None, told: None });
             self.checkers.promises.restored(&replica).map_err(Failed::Broken)?;
             self.restore(&mut process, replica)?;
         }
-        for partition in 0..self.options.partitions as usize {
-            self.create(&mut process, node, partition)?;
-        }
+        self.publish(node, &mut process).map_err(|failure| Failed::Broken(failure.what))?;
+        self.start_group_zero(node, &mut process);
         Ok(process)
     }
 
@@ -108,45 +122,22 @@ impl World {
         let store = process.store.as_ref().expect("just opened");
         let text =
             format!("replica {id}: term {} last {} commit {}", restored.term, restored.last.index, restored.commit);
-        let mut loader = ReplicaLoader::new(restored, LogIndex::ZERO, &self.options.replica).map_err(Failed::Load)?;
+        let state = process.apply.catalogue.applied();
+        let applied = if restored.log == LogId::GROUP_ZERO { state } else { LogIndex::ZERO };
+        let mut loader = ReplicaLoader::new(restored, applied, &self.options.replica).map_err(Failed::Load)?;
         replay(store, id, &mut loader)?;
         let machine = loader.finish(self.options.replica.clone(), process.host.draw_seed()).map_err(Failed::Load)?;
-        self.trace.note(self.schedule.now(), format_args!("restored {text}"));
+        self.note_of(id, format_args!("restored {text}"));
         adopt(process, &machine, store_reader(process, id));
         process.host.add(machine);
         Ok(())
     }
 
-    /// Creates a partition's replica where the disk doesn't know it.
-    fn create(&mut self, process: &mut Process, node: usize, partition: usize) -> Result<(), Failed> {
-        let replica = replica_of(node, partition);
-        if process.host.contains(replica) {
-            return Ok(());
-        }
-        self.checkers.promises.created(replica).map_err(Failed::Broken)?;
-        let voters = Membership::of_voters((0..NODES).map(|node| replica_of(node, partition)));
-        let membership = encode_membership(&voters);
-        let create = Create { intent: LogIndex(partition as u64 + 1), membership, start: LogPoint::default() };
-        let now = self.nodes[node].clock(self.schedule.now());
-        let options = self.options.replica.clone();
-        process
-            .host
-            .create(now, options, replica, log_of(partition), create, &mut process.outputs)
-            .map_err(Failed::Load)?;
-        let machine = process.host.get(replica).expect("just created");
-        process.progress.insert(replica, machine.progress());
-        if partition % NODES == node {
-            process.preferred.insert(replica, CAMPAIGN_TICKS);
-        }
-        Ok(())
-    }
-
     /// The checkers look at all that a fresh process has committed.
-    fn observe_all(&mut self, node: usize) -> Result<(), Failure> {
-        for partition in 0..self.options.partitions as usize {
-            self.observe(node, replica_of(node, partition))?;
-        }
-        Ok(())
+    pub(crate) fn observe_all(&mut self, node: usize) -> Result<(), Failure> {
+        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        let all: Vec<ReplicaId> = process.by_log.values().copied().collect();
+        all.into_iter().try_for_each(|replica| self.observe(node, replica))
     }
 
     /// How a power loss treats what wasn't synced.
@@ -162,7 +153,12 @@ impl World {
         self.schedule.after(tick, Event::Tick { node, life });
         if let Some(process) = &mut self.nodes[node].process {
             process.tick_due = true;
+            process.ticks += 1;
+            if process.ticks.is_multiple_of(TICKS_PER_LOOK) {
+                self.balance(node);
+            }
         }
+        self.tick_apply(node);
         self.want_turn(node);
     }
 
@@ -184,10 +180,10 @@ fn store_reader(process: &Process, replica: ReplicaId) -> Option<dlog_storage::L
 
 fn adopt(process: &mut Process, machine: &Replica, reader: Option<dlog_storage::LogReader<SimDisk>>) {
     process.progress.insert(machine.id(), machine.progress());
+    process.by_log.insert(machine.log(), machine.id());
     if let Some(reader) = reader {
         process.readers.insert(machine.id(), reader);
     }
-    debug_assert_eq!(machine.log(), log_of(partition_of(machine.id())));
 }
 
 /// Reads again what the machine wants to see.

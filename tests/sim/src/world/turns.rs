@@ -2,15 +2,16 @@
 
 use super::{Event, World};
 use crate::checkers::log_matching::Seen;
-use crate::checkers::progress;
+use crate::checkers::{bounds, progress};
 use crate::clients::batches::key_of;
 use crate::clients::{Answer, Asker};
-use crate::node::{DiskMessage, Inbound, Process, log_of, node_of, partition_of};
+use crate::node::{DiskMessage, Inbound, Process, node_of};
 use crate::report::Failure;
 use crate::schedule::MICROSECOND;
-use dlog_consensus::{FetchError, FetchId, Input, Output, PeerMessage, Proposal, Reply, Role, WriteId};
+use dlog_consensus::{FetchError, FetchId, Host, Input, Output, PeerMessage, Proposal, Reply, Role, WriteId};
+use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_core::write::{ReplicaWrite, WriteOp};
-use dlog_core::{FrameKind, LogIndex, MonotonicTime, Offset, ReplicaId, RequestId};
+use dlog_core::{FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, RequestId};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -21,7 +22,7 @@ const PROPOSED_BYTES_PER_STEP: usize = 32 << 10;
 /// Bytes of frames that the checkers read at once.
 const OBSERVE_BYTES: usize = 64 << 10;
 /// Every so many turns the whole of a replica is checked, not only what is cheap.
-const TURNS_PER_CHECK: u64 = 16;
+const TURNS_PER_CHECK: u64 = 4;
 
 impl World {
     pub(crate) fn on_turn(&mut self, node: usize, life: u64) -> Result<(), Failure> {
@@ -37,20 +38,37 @@ impl World {
         let Some(mut process) = self.nodes[node].process.take() else { return Ok(()) };
         process.turn_due = false;
         process.turns += 1;
+        self.check_bounds(node, &process)?;
         let stop = self.take_all(node, now, &mut process)?;
-        if std::mem::take(&mut process.tick_due) {
+        // One last tick notes every commit index that no write has carried yet.
+        if std::mem::take(&mut process.tick_due) || stop {
             process.host.tick_all(now, &mut process.outputs);
             campaign(&mut process, now);
         }
         let outputs = std::mem::take(&mut process.outputs);
-        if process.turns.is_multiple_of(TURNS_PER_CHECK) {
-            process.host.replicas().for_each(dlog_consensus::Replica::assert_invariants);
-        }
         self.nodes[node].process = Some(process);
         self.execute(node, outputs)?;
         if stop {
             let tables = self.tables(node);
             self.queue_for_disk(node, DiskMessage::Stop(tables));
+        }
+        Ok(())
+    }
+
+    /// One replica after the other is checked whole, and an inbox that got long.
+    fn check_bounds(&self, node: usize, process: &Process) -> Result<(), Failure> {
+        let text = |what| Failure::correctness(format!("node {node}: {what}"));
+        let replicas = process.by_log.len();
+        if process.inbox.len() > MESSAGES_PER_TURN {
+            let bytes = process.inbox.iter().map(Inbound::bytes).sum();
+            bounds::inbox(bytes, replicas, &self.options.replica).map_err(text)?;
+        }
+        if process.turns.is_multiple_of(TURNS_PER_CHECK) {
+            let at = (process.turns / TURNS_PER_CHECK) as usize % replicas.max(1);
+            if let Some(machine) = process.host.replicas().nth(at) {
+                machine.assert_invariants();
+                bounds::replica(&machine.status(), &self.options.replica).map_err(text)?;
+            }
         }
         Ok(())
     }
@@ -62,7 +80,8 @@ impl World {
         for _ in 0..MESSAGES_PER_TURN {
             let Some(inbound) = process.inbox.pop_front() else { break };
             match inbound {
-                Inbound::Propose { replica, asker, mut proposal } => {
+                Inbound::Propose { log, asker, mut proposal } => {
+                    let Some(replica) = self.replica_here(process, log, asker) else { continue };
                     proposal.request = wait(process, asker);
                     proposed_bytes += proposal.batches.iter().map(bytes::Bytes::len).sum::<usize>();
                     proposals.entry(replica).or_default().push(proposal);
@@ -99,41 +118,48 @@ impl World {
         let (host, outputs) = (&mut process.host, &mut process.outputs);
         match inbound {
             Inbound::Propose { .. } | Inbound::Stop => unreachable!("taken by the caller"),
-            Inbound::ReadIndex { replica, asker } => {
+            Inbound::LocalStarts(_) | Inbound::Persisted(_) | Inbound::WrittenOut(_) => {
+                take_from_disk(host, now, inbound, outputs);
+            }
+            Inbound::ReadIndex { log, asker } => {
+                let Some(replica) = self.replica_here(process, log, asker) else { return Ok(()) };
                 let request = wait(process, asker);
                 process.host.step(now, replica, Input::ReadIndex { request }, &mut process.outputs);
             }
-            Inbound::MoveLogStart { replica, asker, per_mille } => {
+            Inbound::MoveLogStart { log, asker, per_mille } => {
+                let Some(replica) = self.replica_here(process, log, asker) else { return Ok(()) };
                 let request = wait(process, asker);
                 let end = process.host.get(replica).map_or(0, |machine| machine.progress().high_watermark.0);
                 let to = Offset(end * per_mille / 1000);
                 process.host.step(now, replica, Input::MoveLogStart { request, to }, &mut process.outputs);
             }
-            Inbound::LocalStarts(starts) => {
-                for (replica, start) in starts {
-                    host.step(now, replica, Input::LocalStart { start }, outputs);
-                }
-            }
             Inbound::Peer(message) => {
                 host.receive(now, *message, outputs);
-            }
-            Inbound::Persisted(writes) => {
-                for (replica, write) in writes {
-                    host.step(now, replica, Input::Persisted { write }, outputs);
-                }
-            }
-            Inbound::WrittenOut(written) => {
-                for out in written {
-                    let input = Input::WrittenOut { index: out.index, next_offset: out.next_offset };
-                    host.step(now, out.replica, input, outputs);
-                }
             }
             Inbound::EntriesRead { replica, fetch, result } => {
                 host.step(now, replica, Input::EntriesRead { fetch, result }, outputs);
             }
             Inbound::Unreachable(node) => host.unreachable(now, node, outputs),
-            Inbound::Transfer(replica) => {
-                host.step(now, replica, Input::TransferLeadership { to: None }, outputs);
+            Inbound::Transfer(log) => {
+                if let Some(replica) = process.by_log.get(&log) {
+                    host.step(now, *replica, Input::TransferLeadership { to: None }, outputs);
+                }
+            }
+            Inbound::Prefer { replica, to } => {
+                host.step(now, replica, Input::TransferLeadership { to: Some(to) }, outputs);
+            }
+            Inbound::Command { asker, command } => {
+                let Some(replica) = self.replica_here(process, LogId::GROUP_ZERO, asker) else { return Ok(()) };
+                let request = wait(process, asker);
+                process.host.step(now, replica, Input::ProposeCommand { request, command }, &mut process.outputs);
+            }
+            Inbound::Applied(replica, index) => {
+                host.step(now, replica, Input::Applied { index }, outputs);
+            }
+            Inbound::Start(start) => return self.start_replica(node, now, process, start),
+            Inbound::Delete(replica, ended) => return self.delete_replica(node, process, replica, ended),
+            Inbound::Intend(replica, intent) => {
+                host.step(now, replica, Input::Intend(*intent), outputs);
             }
             Inbound::HandOver => {
                 for replica in host.led() {
@@ -145,12 +171,24 @@ impl World {
         Ok(())
     }
 
+    /// The replica of a log on this node. A request for one that isn't here is answered so.
+    fn replica_here(&mut self, process: &Process, log: LogId, asker: Asker) -> Option<ReplicaId> {
+        let replica = process.by_log.get(&log).copied();
+        if replica.is_none() {
+            let text = "the replica has left this node";
+            let gone = ErrorDetail::rejected(ErrorCode::NotLeader, Stage::Admission, text);
+            self.answer(asker, Answer::Refused(Box::new(gone)));
+        }
+        replica
+    }
+
     /// The tables for a checkpoint. What was said before must reach the disk thread before the tables that include it.
     fn take_producers(&mut self, node: usize, process: &mut Process) -> Result<(), Failure> {
         let said = std::mem::take(&mut process.outputs);
         let tables = process.host.producer_tables();
         for (replica, index, table) in &tables {
-            let told = self.checkers.tables[partition_of(*replica)].told(*index, table);
+            let Some(log) = self.directory.log_of(*replica) else { continue };
+            let told = self.checkers.of(log).tables.told(*index, table);
             told.map_err(|what| Failure::correctness(format!("replica {replica}: {what}")))?;
         }
         let mut writes = Vec::new();
@@ -171,7 +209,7 @@ impl World {
         self.nodes[node].process.as_ref().map_or_else(Vec::new, |process| process.host.producer_tables())
     }
 
-    fn queue_for_disk(&mut self, node: usize, message: DiskMessage) {
+    pub(crate) fn queue_for_disk(&mut self, node: usize, message: DiskMessage) {
         let Some(mut process) = self.nodes[node].process.take() else { return };
         process.disk.queue.push_back(message);
         self.wake_disk(node, &mut process);
@@ -193,32 +231,43 @@ impl World {
                     let process = self.nodes[node].process.as_mut().expect("it speaks");
                     let before = process.progress.insert(replica, now).unwrap_or_default();
                     let text = |what| Failure::correctness(format!("replica {replica}: {what}"));
-                    progress::moved(&before, &now).map_err(text)?;
-                    self.note(format_args!("replica {replica} progress {now:?}"));
+                    progress::moved(&before, &now).map_err(|what| text(what).about(self.directory.log_of(replica)))?;
+                    self.note_of(replica, format_args!("{replica} progress {now:?}"));
                     self.observe(node, replica)?;
                 }
-                Output::Reply { request, result } => self.reply(node, request, result)?,
+                Output::Reply { request, result } => self.reply(node, replica, request, result)?,
                 Output::Role(now) => {
-                    self.note(format_args!("replica {replica} role {now:?}"));
-                    if now.role == Role::Leader {
-                        let (log, life) = (log_of(partition_of(replica)), self.nodes[node].life);
+                    self.note_of(replica, format_args!("{replica} role {now:?}"));
+                    if now.role == Role::Leader
+                        && let Some(log) = self.directory.log_of(replica)
+                    {
+                        // Alone, it tells nobody before its term is durable, and may take the same once more after a power loss.
+                        let machine = self.nodes[node].process.as_ref().and_then(|process| process.host.get(replica));
+                        let alone = machine.is_some_and(|machine| machine.membership().voters.len() == 1);
+                        let life = if alone { 0 } else { self.nodes[node].life };
                         let led = self.checkers.leaders.leads(log, now.term, replica, life);
-                        led.map_err(Failure::correctness)?;
+                        led.map_err(|what| Failure::correctness(what).about(log))?;
                     }
                     if let Some(process) = self.nodes[node].process.as_mut().filter(|_| now.leader.is_some()) {
                         process.preferred.remove(&replica);
                     }
                 }
                 Output::Refused { from, refusal } => {
-                    self.note(format_args!("replica {replica} refuses a message of {from}: {refusal}"));
+                    self.note_of(replica, format_args!("{replica} refuses a message of {from}: {refusal}"));
                 }
                 Output::Confirmed { intent, membership_index, membership } => {
-                    self.note(format_args!(
-                        "replica {replica} confirms {intent} as of {membership_index}: {membership:?}"
-                    ));
+                    self.note_of(
+                        replica,
+                        format_args!("{replica} confirms {intent} as of {membership_index}: {membership:?}"),
+                    );
+                    self.confirm(node, replica, intent, membership_index, &membership);
                 }
-                Output::Fatal { reason } => return Err(Failure::crash(format!("replica {replica}: {reason}"))),
-                Output::Apply { .. } | Output::Producers { .. } | Output::Stopped => {}
+                Output::Fatal { reason } => {
+                    let log = self.directory.log_of(replica);
+                    return Err(Failure::crash(format!("replica {replica}: {reason}")).about(log));
+                }
+                Output::Apply { frames } => self.queue_commands(node, replica, frames),
+                Output::Producers { .. } | Output::Stopped => {}
             }
         }
         if !writes.is_empty() {
@@ -237,11 +286,16 @@ impl World {
             snapshot.data = self.options.broken.spoil(&snapshot.data, snapshot.index.0);
         }
         if !self.options.broken.spares_promises() {
-            self.checkers.promises.sent(&message).map_err(Failure::correctness)?;
+            let log = self.directory.log_of(message.from);
+            self.checkers.promises.sent(&message).map_err(|what| Failure::correctness(what).about(log))?;
         }
         let to = node_of(message.to);
-        for delay in self.network.deliveries(node, to) {
+        let [one, other] = self.network.deliveries(node, to);
+        if let Some(delay) = other {
             self.schedule.after(delay, Event::Arrive(Box::new(message.clone())));
+        }
+        if let Some(delay) = one {
+            self.schedule.after(delay, Event::Arrive(Box::new(message)));
         }
         Ok(())
     }
@@ -251,17 +305,19 @@ impl World {
         if self.network.is_cut(from, to) {
             return;
         }
-        self.note(format_args!(
-            "{} -> {} {:?} term {} index {} commit {} entries {} reject {}",
-            message.from,
-            message.to,
-            message.kind,
-            message.term,
-            message.index,
-            message.commit,
-            message.entries.len(),
-            message.reject
-        ));
+        let PeerMessage { kind, term, index, commit, reject, .. } = &*message;
+        self.trace.note(
+            self.schedule.now(),
+            self.directory.log_of(message.to),
+            format_args!(
+                "node {from} -> node {to}: {kind:?} term {} index {} commit {} entries {} reject {reject}, to {}",
+                term.0,
+                index.0,
+                commit.0,
+                message.entries.len(),
+                message.to.0,
+            ),
+        );
         if self.nodes[to].process.is_some() {
             self.push(to, Inbound::Peer(message));
         } else if self.random.u8(0..8) == 0 {
@@ -288,7 +344,7 @@ impl World {
             Some(reader) => reader.read_frames(range.start, range.end, max_bytes as usize).map_err(|e| e.to_string()),
             None => Err("no segments here yet".to_owned()),
         };
-        self.note(format_args!("replica {replica} read {range:?}: {:?}", result.as_ref().map(Vec::len)));
+        self.note_of(replica, format_args!("{replica} read {range:?}: {:?}", result.as_ref().map(Vec::len)));
         let result = result.map_err(|reason| FetchError { reason });
         self.push(node, Inbound::EntriesRead { replica, fetch, result });
     }
@@ -296,6 +352,7 @@ impl World {
     fn reply(
         &mut self,
         node: usize,
+        replica: ReplicaId,
         request: RequestId,
         result: Result<Reply, dlog_core::ErrorDetail>,
     ) -> Result<(), Failure> {
@@ -303,11 +360,16 @@ impl World {
         let Some(asker) = process.waiting.remove(&request) else {
             return Err(Failure::correctness(format!("node {node} answered request {request} twice, or unasked")));
         };
+        let known = process.host.get(replica).map(|machine| machine.progress().high_watermark);
         let answer = match result {
+            Ok(Reply::ReadIndex { high_watermark, .. }) if known.is_some_and(|known| known < high_watermark) => {
+                let text = format!("replica {replica} says that the log ends at {high_watermark}, and knows {known:?}");
+                return Err(Failure::correctness(text));
+            }
             Ok(Reply::Appended(batches)) => Answer::Appended(batches),
             Ok(Reply::ReadIndex { high_watermark, .. }) => Answer::End(high_watermark),
             Ok(Reply::LogStart { log_start }) => Answer::Start(log_start),
-            Ok(other) => return Err(Failure::correctness(format!("a wrong reply: {other:?}"))),
+            Ok(Reply::Command { index }) => return self.command_committed(node, index, asker),
             Err(error) => Answer::Refused(Box::new(error)),
         };
         self.answer(asker, answer);
@@ -321,24 +383,39 @@ impl World {
         // Segments may still hold frames that the machine has cut: it knows how far they are its own.
         let status = process.host.get(replica).map(dlog_consensus::Replica::status);
         let start = status.as_ref().map_or(LogIndex::ZERO, |status| status.local_start).max(reader.local_start().index);
-        let to = status.map_or(LogIndex::ZERO, |status| status.progress.commit.min(status.written));
+        let to = status.as_ref().map_or(LogIndex::ZERO, |status| status.progress.commit.min(status.written));
+        if let (Some(log), Some(status)) = (self.directory.log_of(replica), &status) {
+            let seen = self.checkers.of(log).members.seen(status.membership_index, &status.membership);
+            seen.map_err(|what| Failure::correctness(format!("replica {replica}: {what}")).about(Some(log)))?;
+        }
         // While a snapshot is installed the segments are of before, or already gone.
         if reader.last().index < to {
             return Ok(());
         }
         let mut at = process.observed.get(&replica).copied().unwrap_or(LogIndex::ZERO).max(start);
+        let local_start = reader.local_start();
+        if let Some(log) = self.directory.log_of(replica)
+            && local_start.index > self.checkers.of(log).log.last()
+        {
+            let checks = self.checkers.of(log);
+            let passed = checks.log.pass_over(local_start);
+            checks.acks.pass_over(passed);
+        }
         while at < to {
             let frames = match reader.read_frames(at.next(), to.next(), OBSERVE_BYTES) {
                 Ok(frames) => frames,
                 Err(_) if self.nodes[node].disk_faulted => return Ok(()),
-                Err(error) => return Err(Failure::correctness(format!("replica {replica} can't be read: {error}"))),
+                Err(error) => {
+                    let log = self.directory.log_of(replica);
+                    return Err(Failure::correctness(format!("replica {replica} can't be read: {error}")).about(log));
+                }
             };
-            let partition = partition_of(replica);
+            let Some(log) = self.directory.log_of(replica) else { return Ok(()) };
             for frame in &frames {
-                let seen = self.checkers.logs[partition].observe(frame);
-                let text = |what| Failure::correctness(format!("replica {replica}: {what}"));
+                let seen = self.checkers.of(log).log.observe(frame);
+                let text = |what| Failure::correctness(format!("replica {replica}: {what}")).about(log);
                 if seen.map_err(text)? == Seen::New && frame.kind == FrameKind::Records {
-                    let acks = &mut self.checkers.acks[partition];
+                    let acks = &mut self.checkers.of(log).acks;
                     acks.committed(key_of(&frame.payload), frame.base_offset, frame.record_count).map_err(text)?;
                 }
             }
@@ -375,5 +452,28 @@ fn campaign(process: &mut Process, now: MonotonicTime) {
     });
     for replica in process.preferred.keys() {
         process.host.step(now, *replica, Input::Campaign, &mut process.outputs);
+    }
+}
+
+/// What the disk thread says.
+fn take_from_disk(host: &mut Host, now: MonotonicTime, inbound: Inbound, outputs: &mut Vec<(ReplicaId, Output)>) {
+    match inbound {
+        Inbound::LocalStarts(starts) => {
+            for (replica, start) in starts {
+                host.step(now, replica, Input::LocalStart { start }, outputs);
+            }
+        }
+        Inbound::Persisted(writes) => {
+            for (replica, write) in writes {
+                host.step(now, replica, Input::Persisted { write }, outputs);
+            }
+        }
+        Inbound::WrittenOut(written) => {
+            for out in written {
+                let input = Input::WrittenOut { index: out.index, next_offset: out.next_offset };
+                host.step(now, out.replica, input, outputs);
+            }
+        }
+        _ => unreachable!("asked by the caller"),
     }
 }
