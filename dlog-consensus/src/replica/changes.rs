@@ -38,6 +38,8 @@ struct Asked {
 pub(crate) struct Changes {
     /// The newest intent; a replica that doesn't lead keeps it for the day when it does.
     intent: Option<Intent>,
+    /// The tick at which it came.
+    since: u64,
     /// Something happened that may allow the next step.
     due: bool,
     asked: Option<Asked>,
@@ -68,11 +70,14 @@ impl Changes {
     }
 
     /// Takes an intent unless it is older than the newest that is known.
-    fn take_intent(&mut self, intent: Intent) {
+    fn take_intent(&mut self, intent: Intent, tick: u64) {
         match &mut self.intent {
             Some(known) if known.version > intent.version => {}
             Some(known) if known.version == intent.version => known.confirmed |= intent.confirmed,
-            known => *known = Some(intent),
+            known => {
+                *known = Some(intent);
+                self.since = tick;
+            }
         }
         self.due = true;
     }
@@ -81,7 +86,7 @@ impl Changes {
 impl Replica {
     pub(super) fn on_intend(&mut self, intent: Intent) {
         match intent.validate() {
-            Ok(()) => self.changes.take_intent(intent),
+            Ok(()) => self.changes.take_intent(intent, self.ticks),
             Err(reason) => {
                 let version = intent.version.0;
                 tracing::warn!(
@@ -145,11 +150,14 @@ impl Replica {
         next_step(self.replica, &self.membership, self.changes.intent.as_ref(), |replica| self.is_caught_up(replica))
     }
 
-    /// In sync, and with all that was there before this leader: how far others are committed it only learns in its term.
+    /// In sync, and with all that was there before this leader: how far others are committed it only learns in its term. Heard in
+    /// a tick after the intent came, too: what was heard before may have waited here while this process stood still.
     fn is_caught_up(&self, replica: ReplicaId) -> bool {
         let matched = self.matched(replica);
         let view = &self.driver.storage().view;
-        self.peers.in_sync(replica, matched) && view.term(matched) == Some(self.term())
+        let heard_since =
+            self.peers.silent_ticks(replica).is_some_and(|silent| self.ticks - silent > self.changes.since);
+        heard_since && self.peers.in_sync(replica, matched) && view.term(matched) == Some(self.term())
     }
 
     /// Whether a peer was heard lately and knows that it is a voter: before it has applied that, it would not campaign.

@@ -267,6 +267,30 @@ fn a_replica_that_is_away_is_waited_for_and_told_of() {
     check_reached(&mut cluster, version);
 }
 
+/// A leader that was paused finds its voters-to-be in sync, as of before its pause. What it does next must not need one that has
+/// gone meanwhile. Found by the simulator: mixed, seed 1038.
+#[test]
+fn who_was_heard_only_before_the_intent_is_waited_for() {
+    let mut cluster = Cluster::new(33, LogId(5), 1, 1, ReplicaOptions::default());
+    let leader = cluster.elect();
+    for _ in 0..100 {
+        cluster.round();
+    }
+    let learner = replica(2);
+    let known = cluster.machine(leader).status().peers;
+    assert!(known.iter().any(|peer| peer.replica == learner && peer.in_sync));
+    cluster.crash(learner);
+    let version = cluster.intend(&[learner], &[]);
+    for _ in 0..300 {
+        cluster.round();
+    }
+    assert!(!cluster.members().is_joint(), "the log would need who is gone");
+    let request = append(&mut cluster, 1);
+    assert!(is_acked(&mut cluster, request), "the log goes on meanwhile");
+    cluster.start(learner);
+    check_reached(&mut cluster, version);
+}
+
 #[test]
 fn dangerous_intents_are_not_followed() {
     let (mut cluster, leader) = three(73, ReplicaOptions::default());
