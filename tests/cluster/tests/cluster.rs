@@ -20,6 +20,7 @@ mod metrics;
 mod misuse;
 mod misuse_start;
 mod misuse_wire;
+mod moves;
 mod retention;
 mod seed;
 mod segments;
