@@ -10,7 +10,7 @@ pub struct Leaders {
 }
 
 impl Leaders {
-    /// `replica`, in the `life`-th life of its node, says that it leads.
+    /// `replica`, in the `life`-th life of its node, tells somebody that it leads.
     ///
     /// # Errors
     /// If another one did, or the same one before its node was started again: it may have forgotten what it said then.

@@ -8,10 +8,12 @@ use crate::clients::{Answer, Asker};
 use crate::node::{DiskMessage, Inbound, Process, node_of};
 use crate::report::Failure;
 use crate::schedule::MICROSECOND;
-use dlog_consensus::{FetchError, FetchId, Host, Input, Output, PeerMessage, Proposal, Reply, Role, WriteId};
+use dlog_consensus::{
+    FetchError, FetchId, Host, Input, MessageKind, Output, PeerMessage, Proposal, Reply, Role, WriteId,
+};
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_core::write::{ReplicaWrite, WriteOp};
-use dlog_core::{FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, RequestId};
+use dlog_core::{FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, RequestId, Term};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -238,16 +240,6 @@ impl World {
                 Output::Reply { request, result } => self.reply(node, replica, request, result)?,
                 Output::Role(now) => {
                     self.note_of(replica, format_args!("{replica} role {now:?}"));
-                    if now.role == Role::Leader
-                        && let Some(log) = self.directory.log_of(replica)
-                    {
-                        // Alone, it tells nobody before its term is durable, and may take the same once more after a power loss.
-                        let machine = self.nodes[node].process.as_ref().and_then(|process| process.host.get(replica));
-                        let alone = machine.is_some_and(|machine| machine.membership().voters.len() == 1);
-                        let life = if alone { 0 } else { self.nodes[node].life };
-                        let led = self.checkers.leaders.leads(log, now.term, replica, life);
-                        led.map_err(|what| Failure::correctness(what).about(log))?;
-                    }
                     if let Some(process) = self.nodes[node].process.as_mut().filter(|_| now.leader.is_some()) {
                         process.preferred.remove(&replica);
                     }
@@ -289,6 +281,9 @@ impl World {
             let log = self.directory.log_of(message.from);
             self.checkers.promises.sent(&message).map_err(|what| Failure::correctness(what).about(log))?;
         }
+        if matches!(message.kind, MessageKind::Append | MessageKind::Heartbeat | MessageKind::Snapshot) {
+            self.leads(node, message.from, message.term)?;
+        }
         let to = node_of(message.to);
         let [one, other] = self.network.deliveries(node, to);
         if let Some(delay) = other {
@@ -298,6 +293,13 @@ impl World {
             self.schedule.after(delay, Event::Arrive(Box::new(message)));
         }
         Ok(())
+    }
+
+    /// A replica leads, as somebody is told: before that it may have taken the lead, lost its power, and forgotten it.
+    fn leads(&mut self, node: usize, replica: ReplicaId, term: Term) -> Result<(), Failure> {
+        let Some(log) = self.directory.log_of(replica) else { return Ok(()) };
+        let led = self.checkers.leaders.leads(log, term, replica, self.nodes[node].life);
+        led.map_err(|what| Failure::correctness(what).about(log))
     }
 
     pub(crate) fn on_arrive(&mut self, message: Box<PeerMessage>) {
@@ -360,7 +362,12 @@ impl World {
         let Some(asker) = process.waiting.remove(&request) else {
             return Err(Failure::correctness(format!("node {node} answered request {request} twice, or unasked")));
         };
-        let known = process.host.get(replica).map(|machine| machine.progress().high_watermark);
+        let machine = process.host.get(replica);
+        let known = machine.map(|machine| machine.progress().high_watermark);
+        let led = machine.map(dlog_consensus::Replica::role).filter(|now| now.role == Role::Leader);
+        if let (Some(now), Ok(Reply::Appended(_))) = (led, &result) {
+            self.leads(node, replica, now.term)?;
+        }
         let answer = match result {
             Ok(Reply::ReadIndex { high_watermark, .. }) if known.is_some_and(|known| known < high_watermark) => {
                 let text = format!("replica {replica} says that the log ends at {high_watermark}, and knows {known:?}");
