@@ -63,6 +63,14 @@ pub enum LoadError {
         /// The first frame missing.
         missing: LogIndex,
     },
+    /// What is kept with group 0's state doesn't belong to it.
+    #[error("the origin of replica {replica}'s state can't be used: {reason}; retire this replica and add another")]
+    Origin {
+        /// The replica.
+        replica: ReplicaId,
+        /// What is wrong.
+        reason: String,
+    },
     /// The producer table can't be read.
     #[error("the producer table of replica {replica} can't be read: {reason}; replay from an older one")]
     Producers {

@@ -2,6 +2,7 @@
 
 use crate::message::PeerMessage;
 use crate::output::{FetchId, WriteId};
+use crate::state_image::StateImage;
 use bytes::Bytes;
 use dlog_core::write::LogPoint;
 use dlog_core::{Frame, LogIndex, Offset, ReplicaId, RequestId, TimestampMs};
@@ -84,6 +85,21 @@ pub enum Input {
     Applied {
         /// The last applied index.
         index: LogIndex,
+    },
+    /// The answer to [`crate::Output::TakeState`]: group 0's state as of the last command applied. Comes behind the
+    /// [`Input::Applied`] of that command.
+    StateTaken {
+        /// The state store's applied index.
+        index: LogIndex,
+        /// All that it holds.
+        state: StateImage,
+    },
+    /// The answer to [`crate::Output::InstallState`].
+    StateInstalled {
+        /// The index asked for.
+        index: LogIndex,
+        /// The state store holds that state or a later one, synced; or why it can't.
+        result: Result<(), String>,
     },
     /// Asks for the producer table as of the last applied entry: [`crate::Output::Producers`], at once unless a snapshot is being
     /// installed.

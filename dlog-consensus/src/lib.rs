@@ -55,7 +55,7 @@
 //!
 //! * A change waits without end for a new voter that never comes; [`Status::change`] says for whom, and a newer intent ends it.
 //! * A removed replica isn't told: it stops hearing of the log, and asks for votes in vain if it was cut off before it lost its own.
-//! * Group 0 keeps its whole log: no snapshot is made of a log with a state machine.
+//! * A state of group 0 above 256 MiB ([`dlog_core::limits::STATE_BYTES_MAX`]) isn't sent: whoever needs it stays behind.
 //! * Commit indexes are broadcast at once: one record costs eight messages among three replicas, not four.
 //! * A forged message from an authenticated member can still lie: raft trusts its members. It can't panic the machine, open a gap
 //!   or replace committed frames.
@@ -85,6 +85,7 @@ mod ready;
 mod replica;
 pub mod replica_loader;
 pub mod snapshot;
+pub mod state_image;
 pub mod status;
 
 pub use dlog_replication::Intent;
@@ -96,5 +97,6 @@ pub use message::{MessageKind, NUMBER_MAX, PeerMessage, WireEntry, WireSnapshot}
 pub use options::ReplicaOptions;
 pub use output::{Appended, FetchId, Output, Progress, Reply, Role, RoleChange, WriteId};
 pub use replica::Replica;
-pub use replica_loader::ReplicaLoader;
+pub use replica_loader::{ReplicaLoader, StateFound};
+pub use state_image::{StateImage, StateImageError};
 pub use status::{ChangeStatus, ChangeStep, PeerStatus, Status};

@@ -43,11 +43,13 @@ pub enum MessageKind {
     ReadIndexResponse = 11,
     /// Go on from here: the entries before are no longer kept.
     Snapshot = 12,
+    /// This much of the state that comes with your snapshot is here (group 0); `reject`: it can't be taken.
+    SnapshotResponse = 13,
 }
 
 impl MessageKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [MessageKind; 12] = [
+    pub const ALL: [MessageKind; 13] = [
         MessageKind::Append,
         MessageKind::AppendResponse,
         MessageKind::RequestVote,
@@ -60,6 +62,7 @@ impl MessageKind {
         MessageKind::ReadIndex,
         MessageKind::ReadIndexResponse,
         MessageKind::Snapshot,
+        MessageKind::SnapshotResponse,
     ];
 
     /// The number on the wire.
@@ -80,6 +83,7 @@ impl MessageKind {
                 | MessageKind::RequestVoteResponse
                 | MessageKind::RequestPreVoteResponse
                 | MessageKind::HeartbeatResponse
+                | MessageKind::SnapshotResponse
         )
     }
 
@@ -115,6 +119,8 @@ impl MessageKind {
             MessageKind::ReadIndex => MessageType::MsgReadIndex,
             MessageKind::ReadIndexResponse => MessageType::MsgReadIndexResp,
             MessageKind::Snapshot => MessageType::MsgSnapshot,
+            // Never stepped: `replica/state_sending.rs` takes it.
+            MessageKind::SnapshotResponse => MessageType::MsgSnapStatus,
         }
     }
 }
@@ -134,7 +140,8 @@ pub struct PeerMessage {
     pub term: Term,
     /// The term of the entry at `index`.
     pub log_term: Term,
-    /// Append: the index before the first entry. Responses: how far, or what is rejected. Votes: the sender's last index.
+    /// Append: the index before the first entry. Responses: how far, or what is rejected, or the snapshot's index. Votes: the
+    /// sender's last index.
     pub index: LogIndex,
     /// The sender's commit index, as far as the receiver may take it over.
     pub commit: LogIndex,
@@ -144,7 +151,7 @@ pub struct PeerMessage {
     pub entries: Vec<WireEntry>,
     /// A response says no.
     pub reject: bool,
-    /// Where a rejecting follower suggests to look next.
+    /// Where a rejecting follower suggests to look next; of [`MessageKind::SnapshotResponse`]: bytes of the state that are there.
     pub reject_hint: LogIndex,
     /// A campaign's name, or a read's number.
     pub context: Bytes,

@@ -6,6 +6,7 @@
 use crate::error::Refusal;
 use crate::membership::Membership;
 use crate::message::PeerMessage;
+use crate::state_image::StateImage;
 use bytes::Bytes;
 use dlog_core::error::ErrorDetail;
 use dlog_core::write::ReplicaWrite;
@@ -63,6 +64,20 @@ pub enum Output {
     Apply {
         /// The commands.
         frames: Vec<Frame>,
+    },
+    /// Give group 0's state, as of the last command applied, with [`crate::Input::StateTaken`]: a peer needs a snapshot. One at a
+    /// time.
+    TakeState,
+    /// Replace group 0's state by this one, which came with a snapshot, synced, and keep `origin` with it in the same step (a start
+    /// hands it to [`crate::ReplicaLoader::with_state`]); then say [`crate::Input::StateInstalled`]. Commands said before stand
+    /// before it; if the state is already as of `index` or later, syncing it is enough. One at a time.
+    InstallState {
+        /// What the state is as of.
+        index: LogIndex,
+        /// The state.
+        state: StateImage,
+        /// Where the log goes on.
+        origin: Bytes,
     },
     /// The producer table, for storage to keep.
     Producers {

@@ -11,7 +11,7 @@ use dlog_core::write::LogPoint;
 use dlog_core::{Frame, LogIndex, ReplicaId, Term};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 use raft_proto::eraftpb::{Entry, HardState, Snapshot};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an entry costs on the wire beside its payload, about.
@@ -43,6 +43,17 @@ pub(crate) struct RaftStorage {
     fetches: RefCell<BTreeMap<LogIndex, Fetch>>,
     fetched: Vec<Frame>,
     fetch_count: u64,
+    /// Just of a log whose snapshots carry a state (group 0).
+    state: Option<StatePlace>,
+}
+
+/// Where a snapshot with a state may begin.
+#[derive(Default)]
+struct StatePlace {
+    /// The place of a state that is at hand.
+    at_hand: Option<LogPoint>,
+    /// A snapshot was wanted, and there was no state for it.
+    wanted: Cell<bool>,
 }
 
 impl RaftStorage {
@@ -53,7 +64,28 @@ impl RaftStorage {
             fetches: RefCell::default(),
             fetched: Vec::new(),
             fetch_count: 0,
+            state: None,
         }
+    }
+
+    /// From now on a snapshot needs a state; it is at hand as of `place`, or not.
+    pub(crate) fn set_state_place(&mut self, place: Option<LogPoint>) {
+        self.state = Some(StatePlace { at_hand: place, ..StatePlace::default() });
+    }
+
+    /// Whether a snapshot was wanted for want of a state since the last call.
+    pub(crate) fn take_state_wanted(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.wanted.take())
+    }
+
+    /// Where a snapshot would go on, if one can be made now.
+    fn snapshot_place(&self) -> Option<LogPoint> {
+        let start = self.view.local_start();
+        let Some(state) = &self.state else { return (start.index > LogIndex::ZERO).then_some(start) };
+        // What follows it must still be here.
+        let place = state.at_hand.filter(|place| place.index >= start.index);
+        state.wanted.set(place.is_none());
+        place
     }
 
     /// Whether a fetch was noted that isn't asked for yet.
@@ -214,13 +246,12 @@ impl Storage for RaftStorage {
 
     /// Only the place: what goes with it is put in where the message leaves (`replica/snapshots.rs`).
     fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        let start = self.view.local_start();
-        if start.index == LogIndex::ZERO || start.index.0 < request_index {
+        let Some(place) = self.snapshot_place().filter(|place| place.index.0 >= request_index) else {
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
-        }
+        };
         let mut snapshot = Snapshot::default();
         let metadata = snapshot.mut_metadata();
-        (metadata.index, metadata.term) = (start.index.0, start.term.0);
+        (metadata.index, metadata.term) = (place.index.0, place.term.0);
         Ok(snapshot)
     }
 }

@@ -7,7 +7,7 @@
 //!   later life of this replica can lead the same term again with other entries;
 //! * a follower's answer to a heartbeat, on the same condition: it promises nothing about the log, and a follower with a busy disk
 //!   must not look dead;
-//! * a follower's question where the log ends, likewise;
+//! * a follower's question where the log ends, and how much of a state it has, likewise;
 //! * nothing else: a follower's and a candidate's messages wait for every write made before them.
 //!
 //! The crate is told of durable writes in their order (`on_persist_ready`); it counts a leader's own entries only then.
@@ -257,6 +257,14 @@ impl Driver {
         self.write(now, 0, vec![WriteOp::LogStart(offset)], None, out);
     }
 
+    /// The log as a start went on with it: behind the snapshot that the state came with. In the term that its place is of, at least.
+    pub(crate) fn write_restart(&mut self, now: MonotonicTime, snapshot: &Snapshot, out: &mut Vec<Output>) {
+        let (term, vote) = self.hard_state;
+        let mut ops = vec![WriteOp::HardState { term: Term(term), vote: (vote != 0).then_some(ReplicaId(vote)) }];
+        ops.extend(snapshot.ops(self.log));
+        self.write(now, 0, ops, None, out);
+    }
+
     /// The first write of a new replica. Nothing it says may leave before that is durable.
     pub(crate) fn write_create(&mut self, now: MonotonicTime, create: Create, out: &mut Vec<Output>) {
         self.write(now, 0, vec![WriteOp::Create(create)], None, out);
@@ -376,12 +384,13 @@ impl Driver {
         }
         let snapshot = self.offered.take().expect("the crate holds a snapshot only between its step and its drain");
         assert_eq!(ready.snapshot().get_metadata().index, snapshot.point.index.0, "the snapshot that was stepped");
+        let log = self.log;
         let storage = self.storage_mut();
         storage.view.reset(snapshot.point);
         storage.drop_fetches();
         self.membership.clone_from(&snapshot.membership);
         self.as_of = snapshot.as_of;
-        ops.extend(snapshot.ops());
+        ops.extend(snapshot.ops(log));
         Some(snapshot)
     }
 
@@ -460,7 +469,8 @@ impl Driver {
         let term_is_durable = self.hard_states == 0;
         for message in messages {
             let kind = message.kind;
-            let promises_nothing = matches!(kind, MessageKind::HeartbeatResponse | MessageKind::ReadIndex);
+            let promises_nothing =
+                matches!(kind, MessageKind::HeartbeatResponse | MessageKind::ReadIndex | MessageKind::SnapshotResponse);
             let at_once = term_is_durable && (leads || promises_nothing);
             match self.outstanding.back_mut() {
                 Some(newest) if !at_once => {

@@ -14,13 +14,15 @@ pub(crate) mod log_start;
 pub(crate) mod peers;
 pub(crate) mod reads;
 pub(crate) mod snapshots;
+pub(crate) mod state_receiving;
+pub(crate) mod state_sending;
 pub(crate) mod telling;
 
 use crate::error::LoadError;
 use crate::input::{FetchError, Input};
 use crate::log_view::LogView;
 use crate::membership::Membership;
-use crate::message::PeerMessage;
+use crate::message::{MessageKind, PeerMessage};
 use crate::options::ReplicaOptions;
 use crate::output::{FetchId, Output, Progress, Role, RoleChange};
 use crate::payload;
@@ -28,6 +30,7 @@ use crate::producers::{ProducerTable, Producers};
 use crate::proposal::{PendingQueue, Reached};
 use crate::ready::{Drained, Driver};
 use crate::replica_loader::ReplicaLoader;
+use crate::snapshot::Snapshot;
 use changes::Changes;
 use dlog_core::batch::BatchHeader;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
@@ -40,6 +43,8 @@ use peers::Peers;
 use raft::StateRole;
 use reads::Reads;
 use snapshots::Sending;
+use state_receiving::Incoming;
+use state_sending::StateSending;
 use telling::refuse_halted;
 
 /// What a loader has put together.
@@ -54,6 +59,10 @@ pub(crate) struct Parts {
     pub(crate) as_of: LogIndex,
     pub(crate) state_applied: LogIndex,
     pub(crate) commands: Vec<Frame>,
+    /// Where the state store's last command stands (group 0).
+    pub(crate) state_place: LogPoint,
+    /// The log begins behind this one, which storage must be told.
+    pub(crate) restart: Option<Box<Snapshot>>,
 }
 
 /// One replica.
@@ -82,6 +91,10 @@ pub struct Replica {
     expiry: Expiry,
     /// Snapshots that are on their way.
     sending: Sending,
+    /// Group 0's state on its way to peers, and from one.
+    states: StateSending,
+    incoming: Option<Incoming>,
+    restart: Option<Box<Snapshot>>,
     /// The producer table was asked for while a snapshot was being installed.
     producers_wanted: bool,
     pending: PendingQueue,
@@ -91,8 +104,9 @@ pub struct Replica {
     standing: RoleChange,
     /// As last told.
     progress: Progress,
-    /// Commands that were committed before the start and not yet applied: said with the first step.
-    unsaid: Vec<Frame>,
+    /// Commands that are committed and that the state machine wasn't given: said with the first step, or once a membership before
+    /// them is durable.
+    untold: Vec<Frame>,
     ticks: u64,
     state_applied: LogIndex,
     failed_fetches: u64,
@@ -146,8 +160,8 @@ impl Replica {
 
     /// Of what a loader has put together.
     pub(crate) fn assemble(parts: Parts, options: ReplicaOptions, seed: u64) -> Result<Replica, LoadError> {
-        let Parts { restored, membership, membership_index, view, table, commit, as_of, state_applied, commands } =
-            parts;
+        let Parts { restored, membership, membership_index, view, table, commit, as_of, .. } = parts;
+        let Parts { state_applied, commands, state_place, restart, .. } = parts;
         let mut random = fastrand::Rng::with_seed(seed ^ restored.replica.0.rotate_left(17));
         let driver = Driver::load(&restored, &membership, view, &options, (commit, as_of), random.u64(..))?;
         let mut replica = Replica {
@@ -168,11 +182,14 @@ impl Replica {
             driver,
             producers: Producers::new(table),
             sending: Sending::default(),
+            states: StateSending::new(state_place),
+            incoming: None,
+            restart,
             producers_wanted: false,
             pending: PendingQueue::default(),
             reads: Reads::new(restored.replica, random.u64(..)),
             progress: Progress::default(),
-            unsaid: commands,
+            untold: commands,
             ticks: 0,
             state_applied,
             failed_fetches: 0,
@@ -182,25 +199,20 @@ impl Replica {
             stopping: None,
             halted: false,
         };
+        if replica.log == LogId::GROUP_ZERO {
+            replica.driver.storage_mut().set_state_place(None);
+        }
         replica.progress = replica.measure();
         Ok(replica)
     }
 
     /// Takes one input. Whatever is to be done because of it is appended to `out`, in order.
     pub fn step(&mut self, now: MonotonicTime, input: Input, out: &mut Vec<Output>) {
-        if !self.unsaid.is_empty() {
-            out.push(Output::Apply { frames: std::mem::take(&mut self.unsaid) });
-        }
         if self.halted {
             refuse_halted(input, out);
             return;
         }
-        if std::mem::take(&mut self.log_start_unsaid) {
-            self.driver.write_log_start(now, self.log_start, out);
-        }
-        if std::mem::take(&mut self.membership_unsaid) {
-            self.driver.write_membership(now, self.membership_index, self.membership.encode(), out);
-        }
+        self.begin(now, out);
         match input {
             Input::Tick => self.on_tick(now, out),
             Input::Propose(proposal) => self.propose_all(now, vec![proposal], out),
@@ -226,7 +238,9 @@ impl Replica {
                 self.driver.call(|raw| raw.report_unreachable(peer.0));
                 self.give_up_snapshot(peer);
             }
-            Input::Applied { index } => self.state_applied = self.state_applied.max(index),
+            Input::Applied { index } => self.on_applied(index),
+            Input::StateTaken { index, state } => self.on_state_taken(index, state),
+            Input::StateInstalled { index, result } => self.on_state_installed(index, result, out),
             Input::TakeProducers => {
                 self.producers_wanted = true;
                 self.tell_producers(out);
@@ -239,12 +253,27 @@ impl Replica {
         self.advance_stop(out);
     }
 
+    /// What a start has to say, with the first step.
+    fn begin(&mut self, now: MonotonicTime, out: &mut Vec<Output>) {
+        if let Some(snapshot) = self.restart.take() {
+            self.driver.write_restart(now, &snapshot, out);
+        }
+        if std::mem::take(&mut self.log_start_unsaid) {
+            self.driver.write_log_start(now, self.log_start, out);
+        }
+        if std::mem::take(&mut self.membership_unsaid) {
+            self.driver.write_membership(now, self.membership_index, self.membership.encode(), out);
+        }
+        self.tell_commands(out);
+    }
+
     /// Draws everything out of the raft crate, then acts on it.
     fn settle(&mut self, now: MonotonicTime, out: &mut Vec<Output>) {
         let drained = self.driver.drain(now, out);
         self.note_standing(out);
         let snapshots = self.apply(now, drained, out);
         self.send_snapshots(snapshots, out);
+        self.ask_for_state(out);
         self.clip();
         if self.driver.is_leader() {
             self.pending.release(self.term(), self.reached(), out);
@@ -260,6 +289,7 @@ impl Replica {
         self.reads.expire(self.ticks, out);
         self.ask_again();
         self.expire_snapshots();
+        self.tick_states(out);
         // A follower's timer stands still while it writes: if it were to win with frames that aren't durable, the crate would
         // panic, and with a stuck disk it could not serve anyway.
         if self.driver.is_leader() || (!self.driver.is_writing() && self.stopping.is_none()) {
@@ -282,8 +312,20 @@ impl Replica {
                 return;
             }
         };
+        if message.kind == MessageKind::SnapshotResponse {
+            self.on_snapshot_response(&message, out);
+            return;
+        }
         self.note_snapshot_answer(&message);
-        let term = message.term;
+        match snapshot {
+            Some(snapshot) if self.needs_state(&snapshot) => self.take_state_part(message, snapshot, out),
+            snapshot => self.step_message(message, snapshot),
+        }
+    }
+
+    /// Hands a checked message to the crate.
+    fn step_message(&mut self, message: PeerMessage, snapshot: Option<Snapshot>) {
+        let (from, term) = (message.from, message.term);
         let mut message = message.into_raft();
         if let Some(snapshot) = snapshot {
             message.mut_snapshot().mut_metadata().set_conf_state(snapshot.membership.to_conf_state());
@@ -343,6 +385,7 @@ impl Replica {
                 self.handover = None;
                 self.moving = None;
                 self.sending.clear();
+                self.forget_states();
             }
             self.peers.reset();
             self.changes.reset();
@@ -358,11 +401,10 @@ impl Replica {
 
     /// Applies what is committed and durable here. Gives the snapshots that are to be sent: they hold the state after it.
     fn apply(&mut self, now: MonotonicTime, drained: Drained, out: &mut Vec<Output>) -> Vec<PeerMessage> {
-        let mut commands = Vec::new();
         let log_start = self.log_start;
         for frame in drained.committed {
             match frame.kind {
-                FrameKind::Command => commands.push(frame),
+                FrameKind::Command => self.untold.push(frame),
                 // What an entry of configuration has made comes with them.
                 FrameKind::NoOp | FrameKind::Configuration => {}
                 _ => {
@@ -373,21 +415,29 @@ impl Replica {
                 }
             }
         }
-        if !commands.is_empty() {
-            out.push(Output::Apply { frames: commands });
-        }
         if self.log_start > log_start {
             self.driver.write_log_start(now, self.log_start, out);
         }
         if let Some((index, membership)) = drained.membership {
             self.take_membership(now, index, membership, out);
         }
+        self.tell_commands(out);
         for (context, index) in drained.reads {
             if !self.changes.take_answer(&context, index) {
                 self.reads.confirm(&context, index);
             }
         }
         drained.snapshots
+    }
+
+    /// Gives committed commands to the state machine. Not while a membership waits for the disk: what a state has synced may be
+    /// dropped from the log, and a change that a start must replay would go with it.
+    fn tell_commands(&mut self, out: &mut Vec<Output>) {
+        if !self.untold.is_empty() && !self.driver.is_writing_membership() {
+            let frames = std::mem::take(&mut self.untold);
+            self.states.hand_over(&frames, self.state_applied);
+            out.push(Output::Apply { frames });
+        }
     }
 
     /// One committed frame that changes what this replica knows. Checked before it was appended.
@@ -477,23 +527,6 @@ impl Replica {
         out.push(Output::Fatal { reason });
     }
 
-    /// The producer table and the entry it is as of; `None` while a snapshot is being installed, whose table isn't durable, and
-    /// while a membership isn't: a start looks for changes of it behind the table's entry alone. The entry is committed, and durable here unless a snapshot named it: then the log here may end before it.
-    pub fn producer_table(&self) -> Option<(LogIndex, bytes::Bytes)> {
-        let as_of = self.driver.storage().view.applied().max(self.as_of);
-        (!self.driver.is_installing() && !self.driver.is_writing_membership())
-            .then(|| (as_of, self.producers.table().encode()))
-    }
-
-    fn tell_producers(&mut self, out: &mut Vec<Output>) {
-        if self.producers_wanted
-            && let Some((index, bytes)) = self.producer_table()
-        {
-            self.producers_wanted = false;
-            out.push(Output::Producers { index, bytes });
-        }
-    }
-
     /// The replica's id.
     pub fn id(&self) -> ReplicaId {
         self.replica
@@ -522,15 +555,5 @@ impl Replica {
     /// Every member, itself included.
     pub fn membership(&self) -> &Membership {
         &self.membership
-    }
-
-    /// Ends the replica, which is out of use as of the group 0 index `ended`: everything that waits fails, and its last write
-    /// deletes it.
-    pub fn delete(mut self, ended: LogIndex, out: &mut Vec<Output>) {
-        let text = "the replica was removed from this node; ask for the partition's leader again";
-        let error = ErrorDetail::unknown(ErrorCode::NotLeader, Stage::Replication, text);
-        self.pending.fail_all(&error, out);
-        self.reads.fail_all(&error, out);
-        self.driver.write_delete(ended, out);
     }
 }

@@ -8,6 +8,9 @@
 //!
 //! After a snapshot, table and membership are as of an entry C that the log here may not have reached. Then everything that it
 //! has is committed: it came from leaders that had C, which was committed before the snapshot was made.
+//!
+//! Group 0's state store may be ahead of its log: a snapshot was being installed, and the power went between the state and the log's
+//! reset. Then the log is reset here, to the origin that is kept with the state (`replica/state_receiving.rs`).
 
 use crate::configuration::ChangeEntry;
 use crate::error::LoadError;
@@ -17,6 +20,8 @@ use crate::options::ReplicaOptions;
 use crate::payload;
 use crate::producers::ProducerTable;
 use crate::replica::{Parts, Replica};
+use crate::snapshot::Snapshot;
+use bytes::Bytes;
 use dlog_core::batch::BatchHeader;
 use dlog_core::write::{LogPoint, RestoredReplica};
 use dlog_core::{Frame, FrameKind, LogId, LogIndex};
@@ -40,34 +45,50 @@ pub struct ReplicaLoader {
     before: Option<LogPoint>,
     view: LogView,
     commands: Vec<Frame>,
+    state_place: LogPoint,
+    restart: Option<Box<Snapshot>>,
+}
+
+/// What a start finds in the state store of group 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateFound {
+    /// The last index applied, synced.
+    pub applied: LogIndex,
+    /// What [`crate::Output::InstallState`] gave to be kept, the last time.
+    pub origin: Option<Bytes>,
 }
 
 impl ReplicaLoader {
-    /// `state_applied`: the applied index of the log's state store (group 0), 0 for a log without one.
+    /// A log without a state store. `state_applied`: of group 0, if its state never came with a snapshot.
     ///
     /// # Errors
-    /// [`LoadError`] if what storage gave contradicts itself: the raft crate would panic on it.
+    /// As [`ReplicaLoader::with_state`].
     pub fn new(
         restored: RestoredReplica,
         state_applied: LogIndex,
         options: &ReplicaOptions,
     ) -> Result<ReplicaLoader, LoadError> {
-        let replica = restored.replica;
+        ReplicaLoader::with_state(restored, StateFound { applied: state_applied, origin: None }, options)
+    }
+
+    /// `state`: of the log's state store (group 0).
+    ///
+    /// # Errors
+    /// [`LoadError`] if what storage gave contradicts itself: the raft crate would panic on it.
+    pub fn with_state(
+        mut restored: RestoredReplica,
+        state: StateFound,
+        options: &ReplicaOptions,
+    ) -> Result<ReplicaLoader, LoadError> {
+        let (replica, state_applied) = (restored.replica, state.applied);
+        let restart = match state.origin {
+            Some(origin) if restored.log == LogId::GROUP_ZERO => restart(&mut restored, state_applied, &origin)?,
+            _ => None,
+        };
         let membership = Membership::decode(&restored.membership)
             .map_err(|error| LoadError::Membership { replica, reason: error.to_string() })?;
         let start = restored.local_start.index;
-        let (table_index, table) = match &restored.producers {
-            Some((index, bytes)) => {
-                let table = ProducerTable::decode(bytes, options.producers_max)
-                    .map_err(|error| LoadError::Producers { replica, reason: error.to_string() })?;
-                (*index, table)
-            }
-            None if start > LogIndex::ZERO => {
-                let reason = format!("there is none, but the log begins behind {start}");
-                return Err(LoadError::Producers { replica, reason });
-            }
-            None => (start, ProducerTable::new(options.producers_max)),
-        };
+        let (table_index, table) = producers(&restored, options)?;
         let last = restored.last.index;
         // Table, membership and state store hold nothing that wasn't committed: they may know more than the journal's last commit
         // index.
@@ -76,18 +97,30 @@ impl ReplicaLoader {
         // Only a snapshot names what isn't here yet, and it names the same for both.
         let ahead = table_index.max(restored.membership_index) > last;
         let halved = ahead && table_index != restored.membership_index;
-        if halved || last < start || commit > last || table_index < start || restored.term < restored.last.term {
+        let forgotten = restored.log == LogId::GROUP_ZERO && state_applied < start;
+        if halved
+            || forgotten
+            || last < start
+            || commit > last
+            || table_index < start
+            || restored.term < restored.last.term
+        {
             let (first, applied) = (start, state_applied);
             return Err(LoadError::Indexes { replica, first, last, commit, applied });
         }
         check_term_starts(&restored)?;
-        let state = if restored.log == LogId::GROUP_ZERO { state_applied.max(start) } else { commit };
-        // The state store's applied index may be durable before the membership of an entry below it is.
         let membership_index = restored.membership_index;
-        let known = if restored.log == LogId::GROUP_ZERO { membership_index.max(start) } else { table_index };
-        let first = table_index.min(state).min(known).min(commit).next();
+        // No state is ahead of a change that isn't durable (`Replica::tell_commands`); a start doesn't rely on it.
+        let replayed = match restored.log == LogId::GROUP_ZERO {
+            true => state_applied.min(membership_index.max(start)),
+            false => table_index,
+        };
+        let first = replayed.min(commit).next();
         let as_of = if ahead { table_index } else { LogIndex::ZERO };
         let view = LogView::new(&restored, commit);
+        let place = |at: LogPoint| (at.index == state_applied).then_some(at);
+        // Elsewhere the first frame behind it tells.
+        let state_place = place(restored.last).or(place(restored.local_start)).unwrap_or_default();
         Ok(ReplicaLoader {
             restored,
             membership,
@@ -102,6 +135,8 @@ impl ReplicaLoader {
             before: None,
             view,
             commands: Vec::new(),
+            state_place,
+            restart,
         })
     }
 
@@ -140,6 +175,10 @@ impl ReplicaLoader {
         let point = LogPoint { index, term, next_offset, crc };
         if found == self.restored.last.index && point != self.restored.last {
             return Err(wrong("it isn't the last frame that storage told of"));
+        }
+        if found.previous() == self.state_applied {
+            let (index, next_offset, crc) = (self.state_applied, frame.base_offset, frame.previous_crc);
+            self.state_place = LogPoint { index, term: self.view.term(index).unwrap_or_default(), next_offset, crc };
         }
         if found > self.table_index && found <= self.commit {
             self.apply(&frame).map_err(|reason| wrong(&reason))?;
@@ -215,9 +254,74 @@ impl ReplicaLoader {
             as_of: self.as_of,
             state_applied: self.state_applied,
             commands: self.commands,
+            state_place: self.state_place,
+            restart: self.restart,
         };
         Replica::assemble(parts, options, seed)
     }
+}
+
+/// The producers of a log, and the entry that they are as of. Group 0 has none.
+fn producers(restored: &RestoredReplica, options: &ReplicaOptions) -> Result<(LogIndex, ProducerTable), LoadError> {
+    let (replica, start) = (restored.replica, restored.local_start.index);
+    let none = ProducerTable::new(options.producers_max);
+    if restored.log == LogId::GROUP_ZERO {
+        // What a snapshot said of the membership is ahead of the log as it would be with producers.
+        let ahead = Some(restored.membership_index).filter(|index| *index > restored.last.index);
+        return Ok((ahead.unwrap_or(start), none));
+    }
+    match &restored.producers {
+        Some((index, bytes)) => {
+            let table = ProducerTable::decode(bytes, options.producers_max)
+                .map_err(|error| LoadError::Producers { replica, reason: error.to_string() })?;
+            Ok((*index, table))
+        }
+        None if start > LogIndex::ZERO => {
+            let reason = format!("there is none, but the log begins behind {start}");
+            Err(LoadError::Producers { replica, reason })
+        }
+        None => Ok((start, none)),
+    }
+}
+
+/// Resets the log to the origin of its state, if it hasn't come as far: then nothing that it holds is both committed and missing
+/// from the state. Gives what must be made durable.
+fn restart(
+    restored: &mut RestoredReplica,
+    state_applied: LogIndex,
+    origin: &Bytes,
+) -> Result<Option<Box<Snapshot>>, LoadError> {
+    let replica = restored.replica;
+    let mut origin =
+        Snapshot::from_origin(origin).map_err(|error| LoadError::Origin { replica, reason: error.to_string() })?;
+    let point = origin.point;
+    if state_applied < point.index {
+        let reason = format!("it is as of {}, the state only as of {state_applied}", point.index);
+        return Err(LoadError::Origin { replica, reason });
+    }
+    let is_behind = restored.local_start.index < point.index;
+    if !is_behind || LogView::new(restored, restored.local_start.index).term(point.index) == Some(point.term) {
+        return Ok(None);
+    }
+    if restored.membership_index > origin.as_of {
+        // A later snapshot's, whose log began before this state.
+        origin.as_of = restored.membership_index;
+        origin.membership = Membership::decode(&restored.membership)
+            .map_err(|error| LoadError::Membership { replica, reason: error.to_string() })?;
+    }
+    if restored.term < point.term {
+        (restored.term, restored.vote) = (point.term, None);
+    }
+    (restored.local_start, restored.last, restored.commit) = (point, point, point.index);
+    restored.term_starts = Vec::new();
+    restored.log_start = restored.log_start.max(origin.log_start);
+    (restored.membership_index, restored.membership) = (origin.as_of, origin.membership.encode());
+    tracing::info!(
+        replica = replica.0,
+        index = point.index.0,
+        "the log goes on from the snapshot that its state came with"
+    );
+    Ok(Some(Box::new(origin)))
 }
 
 fn check_term_starts(restored: &RestoredReplica) -> Result<(), LoadError> {

@@ -4,14 +4,18 @@
 //! C lies at or above the place. The membership and the producers of just that place are gone for good (a running replica keeps
 //! only its newest state), so the receiver takes a newer state and lets the entries up to C change neither. That is sound since
 //! everything up to C is committed: whatever a later leader appends there is what the sender had.
+//!
+//! A snapshot of group 0 has no producers. Its place is the last command of the state that comes with it, in parts
+//! (`state_image.rs`); each part is a snapshot message of its own, with the same head.
 
 use crate::membership::Membership;
 use crate::message::{NUMBER_MAX, WireSnapshot};
 use crate::producers::ProducerTable;
+use crate::state_image::{StatePart, StatePartProto};
 use bytes::Bytes;
 use dlog_core::limits;
 use dlog_core::write::{LogPoint, WriteOp};
-use dlog_core::{LogIndex, Offset};
+use dlog_core::{LogId, LogIndex, Offset, Term};
 use prost::Message as _;
 
 /// Bytes of a snapshot's membership and data together; a full producer table has about half of it.
@@ -36,6 +40,8 @@ pub(crate) struct Snapshot {
     pub(crate) log_start: Offset,
     pub(crate) membership: Membership,
     pub(crate) table: ProducerTable,
+    /// Just with group 0.
+    pub(crate) state: Option<StatePart>,
 }
 
 /// Why a snapshot from the wire is refused.
@@ -65,6 +71,21 @@ struct DataProto {
     crc: u32,
     #[prost(bytes = "bytes", tag = "6")]
     producers: Bytes,
+    #[prost(message, optional, tag = "7")]
+    state: Option<StatePartProto>,
+}
+
+/// What is kept with a state that was installed.
+#[derive(Clone, PartialEq, prost::Message)]
+struct OriginProto {
+    #[prost(uint64, tag = "1")]
+    index: u64,
+    #[prost(uint64, tag = "2")]
+    term: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    membership: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    data: Bytes,
 }
 
 impl Snapshot {
@@ -76,6 +97,7 @@ impl Snapshot {
             next_offset: self.point.next_offset.0,
             crc: self.point.crc,
             producers: self.table.encode(),
+            state: self.state.as_ref().map(StatePart::to_proto),
         };
         WireSnapshot {
             index: self.point.index,
@@ -112,17 +134,35 @@ impl Snapshot {
         let (index, term) = (wire.index, wire.term);
         let point = LogPoint { index, term, next_offset: Offset(data.next_offset), crc: data.crc };
         let (as_of, log_start) = (LogIndex(data.as_of), Offset(data.log_start));
-        Ok(Snapshot { point, as_of, log_start, membership, table })
+        let state = data.state.map(StatePart::from_proto).transpose().map_err(SnapshotError::Invalid)?;
+        Ok(Snapshot { point, as_of, log_start, membership, table, state })
     }
 
-    /// What makes it durable, to be written in one step.
-    pub(crate) fn ops(&self) -> Vec<WriteOp> {
-        vec![
+    /// What a state store keeps with the state of this snapshot: all but the state.
+    pub(crate) fn to_origin(&self) -> Bytes {
+        let WireSnapshot { index, term, membership, data } = Snapshot { state: None, ..self.clone() }.encode();
+        Bytes::from(OriginProto { index: index.0, term: term.0, membership, data }.encode_to_vec())
+    }
+
+    /// Reads what [`Snapshot::to_origin`] wrote.
+    pub(crate) fn from_origin(bytes: &Bytes) -> Result<Snapshot, SnapshotError> {
+        let origin = OriginProto::decode(bytes.clone()).map_err(|error| SnapshotError::Encoding(error.to_string()))?;
+        let (index, term) = (LogIndex(origin.index), Term(origin.term));
+        let wire = WireSnapshot { index, term, membership: origin.membership, data: origin.data };
+        Snapshot::decode(&wire, limits::PRODUCERS_PER_PARTITION_MAX)
+    }
+
+    /// What makes it durable, to be written in one step. Group 0 keeps no producers.
+    pub(crate) fn ops(&self, log: LogId) -> Vec<WriteOp> {
+        let mut ops = vec![
             WriteOp::Reset(self.point),
             WriteOp::LogStart(self.log_start),
             WriteOp::Configuration { index: self.as_of, membership: self.membership.encode() },
-            WriteOp::Producers { index: self.as_of, table: self.table.encode() },
-        ]
+        ];
+        if log != LogId::GROUP_ZERO {
+            ops.push(WriteOp::Producers { index: self.as_of, table: self.table.encode() });
+        }
+        ops
     }
 }
 

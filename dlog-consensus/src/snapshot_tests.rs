@@ -35,6 +35,7 @@ fn snapshot(index: u64, as_of: u64, producers: &[i64]) -> Snapshot {
         log_start: Offset(25),
         membership: Membership::of_voters([ReplicaId::new(NodeId(1), 1)]),
         table,
+        state: None,
     }
 }
 

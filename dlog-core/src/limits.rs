@@ -117,6 +117,14 @@ pub const PEER_QUEUE_BYTES_MAX: usize = 32 * MIB;
 /// Bytes of frames read back from segments in one step for a follower that lags.
 pub const CATCH_UP_READ_BYTES_MAX: usize = MIB;
 
+/// Bytes of group 0's state in its snapshot. Measured: a partition with three replicas takes about 95, so 100,000 are 9 MiB;
+/// as many topics of one partition as there may be, with the longest names, are some 110 MiB. Held in memory on both sides while
+/// it is on its way.
+pub const STATE_BYTES_MAX: usize = 256 * MIB;
+/// Bytes of one part of it, of which one is in flight to a peer: what may stand before a heartbeat on the stream.
+pub const STATE_PART_BYTES: usize = MIB;
+
+const _: () = assert!(STATE_PART_BYTES <= PEER_BUNDLE_BYTES_MAX);
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX >= BATCH_BYTES_MAX);
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX <= u32::MAX as usize, "a frame's header holds the length in a u32");
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= BATCH_BYTES_MAX + APPEND_BYTES_MAX);
@@ -197,6 +205,15 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 * KIB as u64;
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * MIB as u64;
 /// Greatest value of `segment.bytes`; positions in an index are 32 bits.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of a segment of group 0's log: the least, since only whole segments leave a log and this one grows slowly (about 200
+/// bytes a command). What is kept of it is some [`GROUP_ZERO_KEPT_BYTES`], so there are about 64 of them at most.
+pub const GROUP_ZERO_SEGMENT_BYTES: u64 = SEGMENT_BYTES_MIN;
+/// Entries of group 0's log that stay behind the one that its state is synced up to: a follower that missed no more goes on with
+/// ordinary appends. A cluster at rest makes a few a day, one that creates ten topics a second gives a restart 100 seconds.
+pub const GROUP_ZERO_KEPT_ENTRIES: u64 = 1024;
+/// Bytes of segments of group 0's log that stay for that reason at most: entries may have [`COMMAND_BYTES_MAX`], and a snapshot
+/// costs less than so many appends.
+pub const GROUP_ZERO_KEPT_BYTES: u64 = 4 * MIB as u64;
 /// Bytes of frames between two entries of a segment's index: what a reader may have to skip.
 pub const INDEX_INTERVAL_BYTES: u64 = 16 * KIB as u64;
 /// Bytes of recent frames that one shard keeps for its readers. What is in it costs no disk and one buffer for all of them.
@@ -214,6 +231,8 @@ const _: () = assert!(JOURNAL_FILES_MAX >= 3, "one in use, two kept by the two c
 const _: () = assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_DEFAULT && SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_MAX + FRAME_PAYLOAD_BYTES_MAX as u64 + 64 * KIB as u64 <= u32::MAX as u64);
 const _: () = assert!(INDEX_INTERVAL_BYTES <= SEGMENT_BYTES_MIN);
+const _: () =
+    assert!(GROUP_ZERO_SEGMENT_BYTES >= SEGMENT_BYTES_MIN && GROUP_ZERO_SEGMENT_BYTES <= GROUP_ZERO_KEPT_BYTES);
 const _: () = assert!(TAIL_CACHE_BYTES >= 2 * FRAME_PAYLOAD_BYTES_MAX);
 
 // ---- Producers --------------------------------------------------------------------------------------------------------

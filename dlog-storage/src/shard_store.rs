@@ -139,6 +139,8 @@ pub struct ShardStore<D: Disk> {
     making: Option<Making>,
     /// Whose local start moved since the last report.
     started_later: BTreeSet<ReplicaId>,
+    /// Group 0's state, in its store, is synced up to here.
+    state_synced: LogIndex,
     /// Files wait for checkpoints before they can be removed.
     removal_owed: bool,
     /// What the start found missing beside the logs' own files.
@@ -295,7 +297,7 @@ impl<D: Disk> ShardStore<D> {
         if let WriteOp::Create(create) = op {
             let dir = self.paths.replica(known.meta.log, replica);
             let identity = self.make.identity(known.meta.log, replica);
-            let mut options = self.make.options;
+            let mut options = self.make.options(known.meta.log);
             options.segment_bytes = known.segment_bytes.unwrap_or(options.segment_bytes);
             let cache = self.make.cache.clone();
             known.log = Some(Log::create(self.disk.clone(), &dir, identity, create.start, options, cache)?);
@@ -446,6 +448,9 @@ fn unknown(replica: ReplicaId) -> StorageError {
     StorageError::Invalid { detail: format!("replica {replica} is not on this shard") }
 }
 
+#[cfg(test)]
+#[path = "shard_store_compaction_tests.rs"]
+mod compaction_tests;
 #[cfg(test)]
 #[path = "shard_store_retention_tests.rs"]
 mod retention_tests;

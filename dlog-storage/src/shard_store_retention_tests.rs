@@ -143,26 +143,6 @@ fn retention_survives_a_crash_at_every_call() {
     }
 }
 
-#[test]
-fn the_log_of_group_0_stays_whole() {
-    let disk = SimDisk::with_seed(1);
-    let (mut store, _) = open(&disk);
-    let of = |ops| vec![ReplicaWrite { replica: id(9), log: LogId::GROUP_ZERO, commit: LogIndex(0), ops }];
-    store.commit(of(vec![create_op(LogPoint::default())])).expect("committed");
-    let mut at = LogPoint::default();
-    for _ in 0..20 {
-        let frame = frame(LogId::GROUP_ZERO, at, 1, vec![7; 1000]);
-        at = after(&frame);
-        store.commit(of(vec![WriteOp::Append(vec![frame])])).expect("committed");
-    }
-    store.commit(of(vec![WriteOp::LogStart(Offset(9))])).expect("committed");
-    for _ in 0..3 {
-        store.checkpoint(vec![(id(9), LogIndex(20), table("t"))]).expect("made");
-    }
-    assert_eq!(store.take_local_starts(), []);
-    assert_eq!(store.log_state(id(9)).expect("there").local_start, LogPoint::default());
-}
-
 /// What a snapshot's install writes.
 fn install() -> (LogPoint, Vec<WriteOp>) {
     let point = LogPoint { index: LogIndex(100), term: Term(3), next_offset: Offset(90), crc: 7 };

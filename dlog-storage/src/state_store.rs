@@ -45,11 +45,18 @@ pub trait StateStore: Send + Sync + 'static {
     /// if it can't be repeated.
     fn write(&self, changes: Vec<StateChange>, applied: LogIndex) -> Result<(), StorageError>;
 
-    /// Throws everything away and takes `entries` as of `applied` instead (a snapshot), in one step, synced.
+    /// Throws everything away and takes `entries` as of `applied` instead (a snapshot), in one step, synced. `origin` is kept with
+    /// them: what the log goes on from, for a start that finds the log behind (opaque here).
     ///
     /// # Errors
     /// [`StorageError::Invalid`] if that would go back; else as [`StateStore::write`].
-    fn replace(&self, entries: Vec<(Vec<u8>, Vec<u8>)>, applied: LogIndex) -> Result<(), StorageError>;
+    fn replace(&self, entries: Vec<(Vec<u8>, Vec<u8>)>, applied: LogIndex, origin: Bytes) -> Result<(), StorageError>;
+
+    /// What came with the last [`StateStore::replace`]; `None` if there was none.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the store can't be read.
+    fn origin(&self) -> Result<Option<Bytes>, StorageError>;
 
     /// Makes all writes durable; gives the new [`StateStore::synced_applied`].
     ///

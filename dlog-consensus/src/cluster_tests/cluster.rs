@@ -148,6 +148,7 @@ impl Cluster {
                 Output::Apply { frames } => self.nodes[number].applied.extend(frames),
                 Output::Refused { .. } => self.refused += 1,
                 Output::Role(_) | Output::Producers { .. } | Output::Confirmed { .. } | Output::Stopped => {}
+                Output::TakeState | Output::InstallState { .. } => panic!("no log is shortened here"),
                 Output::Fatal { reason } => panic!("node {number}: {reason}"),
             }
         }

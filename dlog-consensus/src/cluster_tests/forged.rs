@@ -100,6 +100,7 @@ fn forged_snapshot([term, log_term, index, as_of, offset]: [u64; 5]) -> WireSnap
         log_start: Offset(offset),
         membership: Membership::of_voters((0..(1 + as_of % 3) as usize).map(replica_id)),
         table: ProducerTable::new(10),
+        state: None,
     };
     snapshot.encode()
 }

@@ -57,7 +57,7 @@ impl Replica {
 
     fn check_move(&self, to: Offset) -> Result<(), ErrorDetail> {
         if self.log == LogId::GROUP_ZERO {
-            let text = "the metadata group keeps its whole log";
+            let text = "the metadata group has no records; its log is shortened as its state is synced";
             return Err(ErrorDetail::rejected(ErrorCode::InvalidArgument, Stage::Admission, text));
         }
         self.check_leading()?;
@@ -69,12 +69,16 @@ impl Replica {
         Ok(())
     }
 
-    /// Storage dropped segments. It may only drop what all replicas agreed to drop.
+    /// Storage dropped segments. It may only drop what all replicas agreed to drop; of group 0, what its state has.
     pub(super) fn on_local_start(&mut self, start: LogPoint, out: &mut Vec<Output>) {
-        if self.log == LogId::GROUP_ZERO || start.next_offset > self.log_start {
+        let needed = match self.log == LogId::GROUP_ZERO {
+            true => start.index > self.state_applied,
+            false => start.next_offset > self.log_start,
+        };
+        if needed {
             let reason = format!(
-                "storage dropped frames up to {} (offset {}), which are still needed; the log starts at {}",
-                start.index, start.next_offset, self.log_start
+                "storage dropped frames up to {} (offset {}), which are still needed; the log starts at {}, its state is as of {}",
+                start.index, start.next_offset, self.log_start, self.state_applied
             );
             self.halt(reason, out);
             return;

@@ -54,6 +54,10 @@ impl Replica {
         if messages.is_empty() {
             return;
         }
+        if self.log == LogId::GROUP_ZERO {
+            self.send_states(messages, out);
+            return;
+        }
         let view = &self.driver.storage().view;
         let snapshot = Snapshot {
             point: view.local_start(),
@@ -61,15 +65,30 @@ impl Replica {
             log_start: self.log_start,
             membership: self.membership.clone(),
             table: self.producers.table().clone(),
+            state: None,
         };
         let wire = snapshot.encode();
-        let until = self.ticks + ANSWER_ELECTIONS * u64::from(self.options.election_ticks);
         for message in &mut messages {
             message.snapshot = Some(wire.clone());
-            self.sending.sent += 1;
-            self.sending.under_way.insert(message.to, Sent { index: wire.index, until });
+            self.count_sent();
+            self.await_answer(message.to, wire.index);
         }
         self.driver.send(self.driver.is_leader(), messages, out);
+    }
+
+    /// A snapshot is on its way to `peer`, or has got on: from now on the time runs.
+    pub(super) fn await_answer(&mut self, peer: ReplicaId, index: LogIndex) {
+        let until = self.answer_by();
+        self.sending.under_way.insert(peer, Sent { index, until });
+    }
+
+    pub(super) fn count_sent(&mut self) {
+        self.sending.sent += 1;
+    }
+
+    /// The tick at which what is sent now counts as lost.
+    pub(super) fn answer_by(&self) -> u64 {
+        self.ticks + ANSWER_ELECTIONS * u64::from(self.options.election_ticks)
     }
 
     /// A peer that has acked a snapshot's place, or more, has it.
@@ -78,6 +97,7 @@ impl Replica {
         let Some(sent) = self.sending.under_way.get(&message.from).filter(|_| is_answer) else { return };
         if message.index >= sent.index {
             self.sending.under_way.remove(&message.from);
+            self.states.end(message.from);
             self.driver.report_snapshot(message.from, true);
         }
     }
@@ -86,6 +106,7 @@ impl Replica {
     pub(super) fn give_up_snapshot(&mut self, peer: ReplicaId) {
         if self.sending.under_way.remove(&peer).is_some() {
             self.sending.failed += 1;
+            self.states.end(peer);
             self.driver.report_snapshot(peer, false);
         }
     }
@@ -103,11 +124,17 @@ impl Replica {
     /// Checks a snapshot before the crate sees it. `None` for any other message.
     pub(super) fn check_snapshot(&self, message: &PeerMessage) -> Result<Option<Snapshot>, Refusal> {
         let Some(wire) = &message.snapshot else { return Ok(None) };
-        if self.log == LogId::GROUP_ZERO {
-            return Err(Refusal::Snapshot("the metadata group keeps its whole log".to_owned()));
-        }
         let snapshot =
             Snapshot::decode(wire, self.options.producers_max).map_err(|error| Refusal::Snapshot(error.to_string()))?;
+        if snapshot.state.is_some() != (self.log == LogId::GROUP_ZERO) {
+            return Err(Refusal::Snapshot("only the metadata group's comes with a state, and always".to_owned()));
+        }
+        self.check_place(&snapshot)?;
+        Ok(Some(snapshot))
+    }
+
+    /// Whether the log here may be reset to it, or has it already.
+    pub(super) fn check_place(&self, snapshot: &Snapshot) -> Result<(), Refusal> {
         let (index, next_offset) = (snapshot.point.index, snapshot.point.next_offset);
         // The crate would drop it, and say that it had taken everything that is committed here.
         if !snapshot.membership.contains(self.replica) {
@@ -128,7 +155,7 @@ impl Replica {
         if index == commit && self.driver.storage().view.term(index) != Some(snapshot.point.term) {
             return Err(Refusal::Committed(index));
         }
-        Ok(Some(snapshot))
+        Ok(())
     }
 
     /// The state that came with a snapshot counts from the moment that it is durable.

@@ -5,8 +5,9 @@ use crate::input::Input;
 use crate::membership::Standing;
 use crate::output::Output;
 use crate::status::{PeerStatus, Status};
-use dlog_core::ReplicaId;
+use bytes::Bytes;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
+use dlog_core::{LogId, LogIndex, ReplicaId};
 
 impl Replica {
     /// What can be told of it now.
@@ -58,6 +59,34 @@ impl Replica {
             })
         };
         self.membership.members().into_iter().filter_map(status).collect()
+    }
+
+    /// The producer table and the entry it is as of; `None` for group 0, which has none, and while a snapshot is being installed,
+    /// whose table isn't durable, or a membership isn't: a start looks for changes of it behind the table's entry alone. The entry
+    /// is committed, and durable here unless a snapshot named it: then the log here may end before it.
+    pub fn producer_table(&self) -> Option<(LogIndex, Bytes)> {
+        let as_of = self.driver.storage().view.applied().max(self.as_of);
+        let durable = !self.driver.is_installing() && !self.driver.is_writing_membership();
+        (durable && self.log != LogId::GROUP_ZERO).then(|| (as_of, self.producers.table().encode()))
+    }
+
+    pub(super) fn tell_producers(&mut self, out: &mut Vec<Output>) {
+        if self.producers_wanted
+            && let Some((index, bytes)) = self.producer_table()
+        {
+            self.producers_wanted = false;
+            out.push(Output::Producers { index, bytes });
+        }
+    }
+
+    /// Ends the replica, which is out of use as of the group 0 index `ended`: everything that waits fails, and its last write
+    /// deletes it.
+    pub fn delete(mut self, ended: LogIndex, out: &mut Vec<Output>) {
+        let text = "the replica was removed from this node; ask for the partition's leader again";
+        let error = ErrorDetail::unknown(ErrorCode::NotLeader, Stage::Replication, text);
+        self.pending.fail_all(&error, out);
+        self.reads.fail_all(&error, out);
+        self.driver.write_delete(ended, out);
     }
 
     /// Checks what the type promises; cheap enough for every step of a test.

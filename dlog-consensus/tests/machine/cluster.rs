@@ -3,7 +3,7 @@
 mod checks;
 mod members;
 
-use crate::node::{Job, Node, Read};
+use crate::node::{ApplyJob, Job, Node, Read};
 use bytes::Bytes;
 use dlog_consensus::{Acks, Input, Membership, Output, PeerMessage, Proposal, Replica, ReplicaLoader, ReplicaOptions};
 use dlog_consensus::{FetchError, Intent, Reply, Role};
@@ -77,6 +77,8 @@ pub struct Cluster {
     pub installs: u64,
     /// Whether faults include retention.
     pub retention: bool,
+    /// A node that loses power after so many more steps.
+    pub doomed: Option<(ReplicaId, u32)>,
     /// Whether the machine looks through all that it holds after every step.
     pub thorough: bool,
     next_request: u64,
@@ -129,6 +131,7 @@ impl Cluster {
             fetches: 0,
             installs: 0,
             retention: false,
+            doomed: None,
             thorough: true,
             next_request: 0,
         };
@@ -179,7 +182,8 @@ impl Cluster {
                 Replica::create(options, id, log, create, seed, now, &mut out).expect("a new replica")
             }
             Some(restored) => {
-                let mut loader = ReplicaLoader::new(restored, node.state_applied, &options).expect("own state");
+                let state = node.store.found();
+                let mut loader = ReplicaLoader::with_state(restored, state, &options).expect("own state");
                 let wanted = loader.wanted();
                 for index in wanted.start.0..wanted.end.0 {
                     let frame = node.durable.frame(LogIndex(index)).expect("a wanted frame is there");
@@ -193,11 +197,15 @@ impl Cluster {
         node.written = node.durable.last().index;
         node.progress = machine.progress();
         node.checked = LogIndex::ZERO;
-        node.given = node.durable.commands(node.state_applied);
+        let restarted = machine.status().local_start > node.said.start.index;
         node.machine = Some(machine);
+        self.execute(id, out);
+        if restarted {
+            // The log was reset to its state's origin: it says so with the first step.
+            self.tick(id);
+        }
         self.check_progress(id);
         assert_eq!(&membership, self.members_as_of(known), "a start finds the membership as of {known}");
-        self.execute(id, out);
     }
 
     /// Power loss of one node; its requests will never be answered.
@@ -213,6 +221,13 @@ impl Cluster {
     }
 
     pub fn step(&mut self, id: ReplicaId, input: Input) {
+        if let Some((doomed, steps)) = self.doomed.filter(|(doomed, _)| *doomed == id && self.is_up(id)) {
+            self.doomed = steps.checked_sub(1).map(|left| (doomed, left));
+            if steps == 0 {
+                self.crash(id);
+                return;
+            }
+        }
         let (now, thorough) = (self.now, self.thorough);
         // Whoever was deleted hears nothing more.
         let Some(node) = self.nodes.get_mut(&id) else { return };
@@ -288,7 +303,14 @@ impl Cluster {
                 let node = self.node_mut(id);
                 let durable = frames.iter().all(|frame| node.durable.frame(frame.index) == Some(frame));
                 assert!(durable, "what is applied is durable here");
-                node.given.extend(frames);
+                let last = frames.last().expect("none is told without need").index;
+                let earlier = node.jobs.iter().flat_map(Job::memberships).find(|index| *index < last);
+                assert_eq!(earlier, None, "a state knows of nothing behind a membership that isn't durable");
+                node.apply.extend(frames.into_iter().map(ApplyJob::Command));
+            }
+            Output::TakeState => self.node_mut(id).apply.push_back(ApplyJob::Take),
+            Output::InstallState { index, state, origin } => {
+                self.node_mut(id).apply.push_back(ApplyJob::Install(index, state, origin));
             }
             Output::Producers { index, bytes } => {
                 let known = self.tables.entry(index).or_insert_with(|| bytes.clone());

@@ -13,4 +13,5 @@ mod node;
 mod reads;
 mod retention;
 mod scenarios;
+mod state;
 mod work;

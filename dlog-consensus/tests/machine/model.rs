@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use dlog_core::write::{Create, LogPoint, ReplicaWrite, RestoredReplica, TermStart, WriteOp};
-use dlog_core::{Frame, FrameKind, LogId, LogIndex, Offset, ReplicaId, Term};
+use dlog_core::{Frame, LogId, LogIndex, Offset, ReplicaId, Term};
 
 /// One replica's state. `apply` asserts what the machine promises of its writes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -142,11 +142,5 @@ impl Model {
             term_starts,
             producers: self.producers.clone(),
         })
-    }
-
-    /// Commands in the log up to and with `index`.
-    pub fn commands(&self, index: LogIndex) -> Vec<Frame> {
-        let frames = self.frames.iter().take_while(|frame| frame.index <= index);
-        frames.filter(|frame| frame.kind == FrameKind::Command).cloned().collect()
     }
 }

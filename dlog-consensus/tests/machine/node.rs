@@ -1,8 +1,9 @@
 //! One node of the cluster: the machine, its disk with what isn't synced yet, and what the disk has to tell.
 
 use crate::model::Model;
+use crate::state::StateStore;
 use bytes::Bytes;
-use dlog_consensus::{FetchError, FetchId, Input, Progress, Replica, WriteId};
+use dlog_consensus::{FetchError, FetchId, Input, Progress, Replica, StateImage, WriteId};
 use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_core::{Frame, LogId, LogIndex, ReplicaId};
 use std::collections::VecDeque;
@@ -12,6 +13,21 @@ use std::collections::VecDeque;
 pub enum Job {
     Write(WriteId, ReplicaWrite),
     Producers(LogIndex, Bytes),
+}
+
+impl Job {
+    /// The entries whose memberships it writes down.
+    pub fn memberships(&self) -> Vec<LogIndex> {
+        let ops = match self {
+            Job::Write(_, write) => &write.ops[..],
+            Job::Producers(..) => &[],
+        };
+        let index = |op: &WriteOp| match op {
+            WriteOp::Configuration { index, .. } => Some(*index),
+            _ => None,
+        };
+        ops.iter().filter_map(index).collect()
+    }
 }
 
 /// A read for a lagging peer.
@@ -40,9 +56,17 @@ pub struct Node {
     /// What the machine was told to be in segments.
     pub written: LogIndex,
     pub stopped: bool,
-    /// Group 0: commands given to the apply thread, all of them and those whose effect is synced.
-    pub given: Vec<Frame>,
-    pub state_applied: LogIndex,
+    /// Group 0: what waits for the apply thread, and its store.
+    pub apply: VecDeque<ApplyJob>,
+    pub store: StateStore,
+}
+
+/// What waits for the apply thread.
+#[derive(Clone, Debug)]
+pub enum ApplyJob {
+    Command(Frame),
+    Take,
+    Install(LogIndex, StateImage, Bytes),
 }
 
 impl Node {
@@ -60,8 +84,8 @@ impl Node {
             checked: LogIndex::ZERO,
             written: LogIndex::ZERO,
             stopped: false,
-            given: Vec::new(),
-            state_applied: LogIndex::ZERO,
+            apply: VecDeque::new(),
+            store: StateStore::default(),
         }
     }
 
@@ -95,7 +119,15 @@ impl Node {
 
     /// Storage drops frames up to `index`, or as many as it may, and says so.
     pub fn drop_through(&mut self, index: LogIndex) {
-        let index = index.min(self.durable.droppable());
+        self.drop_at_most(index.min(self.durable.droppable()));
+    }
+
+    /// The same of group 0: what its state has synced.
+    pub fn shorten(&mut self, index: LogIndex) {
+        self.drop_at_most(index.min(self.store.synced.applied).min(self.durable.commit).min(self.durable.last().index));
+    }
+
+    fn drop_at_most(&mut self, index: LogIndex) {
         if index > self.durable.start.index {
             self.durable.drop_through(index);
             self.said.drop_through(index);
@@ -110,6 +142,8 @@ impl Node {
         self.jobs.clear();
         self.told.clear();
         self.reads.clear();
+        self.apply.clear();
+        self.store.crash();
         self.said = self.durable.clone();
         self.stopped = false;
     }

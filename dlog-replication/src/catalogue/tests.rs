@@ -509,3 +509,18 @@ proptest! {
         }
     }
 }
+
+/// What a snapshot of 100,000 partitions holds, as `limits::STATE_BYTES_MAX` says it.
+#[test]
+fn a_hundred_thousand_partitions_are_nine_mebibytes() {
+    let mut catalogue = cluster(&["a", "b", "c", "d", "e"]);
+    for topic in 0..10 {
+        create_topic(&mut catalogue, &format!("topic-{topic}"), PARTITIONS_PER_TOPIC_MAX, 3);
+    }
+    let entries = catalogue.entries();
+    let bytes: usize = entries.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+    assert!((8 << 20..11 << 20).contains(&bytes), "{bytes}");
+    println!("{} entries, {bytes} bytes", entries.len());
+    let loaded = Catalogue::load(catalogue.applied(), entries).expect("its own entries");
+    assert_eq!(loaded, catalogue);
+}

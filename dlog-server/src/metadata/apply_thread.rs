@@ -1,10 +1,13 @@
 //! The apply thread of group 0: commands become the catalogue, on disk and in memory.
 //!
 //! For each committed command: apply it to the catalogue, write the changed entities together with the applied index in one
-//! batch of the state store, then publish the new catalogue and tell the consensus thread.
+//! batch of the state store, then publish the new catalogue and tell the consensus thread. Group 0's snapshots take the state from
+//! here, and bring it.
 
 use crate::shard::disk_thread::DiskMessage;
 use crate::shard::inbox::{Inbox, ShardMessage};
+use bytes::Bytes;
+use dlog_consensus::StateImage;
 use dlog_core::{Frame, FrameKind, LogIndex, ReplicaId};
 use dlog_replication::Catalogue;
 use dlog_storage::{StateStore, StorageError};
@@ -16,7 +19,7 @@ use tokio::sync::watch;
 /// Tells how far the catalogue here has come.
 pub type AppliedWatch = watch::Receiver<LogIndex>;
 
-/// How often the state store is made durable, so that deleted replicas' marks can be forgotten.
+/// How often the state store is made durable, so that deleted replicas' marks can be forgotten and group 0's log shortened.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
 
 /// What the apply thread is told.
@@ -27,6 +30,22 @@ pub enum ApplyMessage {
         replica: ReplicaId,
         /// Contiguous with what came before.
         frames: Vec<Frame>,
+    },
+    /// A peer needs the state as of now.
+    TakeState {
+        /// Group 0's replica here.
+        replica: ReplicaId,
+    },
+    /// A state came with a snapshot.
+    Install {
+        /// Group 0's replica here.
+        replica: ReplicaId,
+        /// What it is as of.
+        index: LogIndex,
+        /// All of it.
+        state: StateImage,
+        /// To be kept with it.
+        origin: Bytes,
     },
     /// End, after everything before.
     Stop,
@@ -70,6 +89,10 @@ impl<S: StateStore> ApplyThread<S> {
         loop {
             match queue.recv_timeout(SYNC_EVERY) {
                 Ok(ApplyMessage::Frames { replica, frames }) => self.apply(replica, &frames)?,
+                Ok(ApplyMessage::TakeState { replica }) => self.take(replica)?,
+                Ok(ApplyMessage::Install { replica, index, state, origin }) => {
+                    self.install(replica, index, &state, origin)?;
+                }
                 Ok(ApplyMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -83,9 +106,47 @@ impl<S: StateStore> ApplyThread<S> {
     fn sync(&mut self) -> Result<(), StorageError> {
         self.last_sync = Instant::now();
         let synced = self.store.sync()?;
+        self.tell_synced(synced);
+        Ok(())
+    }
+
+    fn tell_synced(&self, synced: LogIndex) {
         for disk in &self.disks {
             let _ = disk.send(DiskMessage::CatalogueSynced(synced));
         }
+    }
+
+    fn take(&self, replica: ReplicaId) -> Result<(), StorageError> {
+        let (index, state) = (self.store.applied(), StateImage::of_entries(self.store.scan(b"")?));
+        tracing::info!(%index, bytes = state.len(), "the metadata group's state is taken for a snapshot");
+        self.inbox.send(ShardMessage::StateTaken { replica, index, state });
+        Ok(())
+    }
+
+    /// A state that can't be read is refused: what is here stays. The rest of the node hears of it only once it is synced.
+    fn install(
+        &mut self,
+        replica: ReplicaId,
+        index: LogIndex,
+        state: &StateImage,
+        origin: Bytes,
+    ) -> Result<(), StorageError> {
+        let mut result = Ok(());
+        if index > self.store.applied() {
+            match load(index, state) {
+                Ok((catalogue, entries)) => {
+                    self.store.replace(entries, index, origin)?;
+                    tracing::info!(%index, bytes = state.len(), "the metadata group's state came with a snapshot");
+                    self.catalogue = catalogue;
+                }
+                Err(reason) => result = Err(reason),
+            }
+        }
+        let synced = self.store.sync()?;
+        self.inbox.send(ShardMessage::StateInstalled { replica, index, result });
+        self.tell_synced(synced);
+        self.publish.send_replace(Arc::new(self.catalogue.clone()));
+        self.applied.send_replace(self.store.applied());
         Ok(())
     }
 
@@ -106,3 +167,18 @@ impl<S: StateStore> ApplyThread<S> {
         Ok(())
     }
 }
+
+/// Keys and values.
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The catalogue of a state that came with a snapshot, and what of it the store keeps.
+fn load(index: LogIndex, state: &StateImage) -> Result<(Catalogue, Entries), String> {
+    let entries = state.entries().map_err(|error| error.to_string())?;
+    let catalogue =
+        Catalogue::load(index, entries.iter().map(|(key, value)| (key, value))).map_err(|error| error.to_string())?;
+    Ok((catalogue, entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect()))
+}
+
+#[cfg(test)]
+#[path = "apply_thread_tests.rs"]
+mod tests;

@@ -12,13 +12,13 @@ use crate::replicas::Replicas;
 use crate::shard::ShardHandle;
 use crate::shard::inbox::{Inbox, ShardMessage, StartReplica};
 use crate::shard::start::{self, ShardThreads};
-use dlog_consensus::Membership;
+use dlog_consensus::{Membership, StateFound};
 use dlog_core::{LogId, LogIndex, ReplicaId, limits};
 use dlog_replication::Catalogue;
 use dlog_replication::bootstrap::group_zero_replica;
 use dlog_replication::reconcile::LocalReplica;
 use dlog_storage::state_store::rocks::RocksStateStore;
-use dlog_storage::{Identity, OsDisk};
+use dlog_storage::{Identity, OsDisk, StateStore};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
@@ -90,6 +90,7 @@ pub fn start(
     let (disk_senders, disk_queues): (Vec<_>, Vec<_>) = (0..identity.shards).map(|_| mpsc::channel()).unzip();
     let group_zero = group_zero_replica(identity.node);
     let store = RocksStateStore::open(&config.data_dir.join("state"))?;
+    let group_zero_state = StateFound { applied: store.applied(), origin: store.origin()? };
     let group_zero_inbox = inboxes[shard_of(group_zero, inboxes.len())].clone();
     let (apply_thread, catalogue, applied) = ApplyThread::new(store, group_zero_inbox, disk_senders.clone())?;
     let (apply, apply_queue) = mpsc::channel();
@@ -106,7 +107,7 @@ pub fn start(
         apply: &apply,
         confirmations: &confirmations,
         metrics,
-        group_zero_applied: *applied.borrow(),
+        group_zero_state,
     };
     let mut shards = Vec::new();
     let mut local: BTreeMap<ReplicaId, LocalReplica> = BTreeMap::new();
@@ -142,9 +143,9 @@ fn start_group_zero(identity: &Identity, replica: ReplicaId, inboxes: &[Inbox]) 
         membership: membership.encode(),
         intent: LogIndex::ZERO,
         preferred,
-        segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+        segment_bytes: limits::GROUP_ZERO_SEGMENT_BYTES,
         batch_bytes_max: limits::BATCH_BYTES_DEFAULT,
-        // Group 0 is the cluster's own memory.
+        // Its log is shortened by what its state has synced.
         retention_bytes: None,
         retention_ms: None,
     }));

@@ -5,7 +5,7 @@ use dlog_core::{FrameKind, LogId, LogIndex, ReplicaId, Term};
 use dlog_protocol::v1::{self, RaftMessageKind};
 
 /// Kinds on both sides. Proto numbers are published, the machine's are its own.
-const KINDS: [(MessageKind, RaftMessageKind); 12] = [
+const KINDS: [(MessageKind, RaftMessageKind); 13] = [
     (MessageKind::Append, RaftMessageKind::Append),
     (MessageKind::AppendResponse, RaftMessageKind::AppendResponse),
     (MessageKind::RequestVote, RaftMessageKind::RequestVote),
@@ -18,6 +18,7 @@ const KINDS: [(MessageKind, RaftMessageKind); 12] = [
     (MessageKind::ReadIndex, RaftMessageKind::ReadIndex),
     (MessageKind::ReadIndexResponse, RaftMessageKind::ReadIndexResponse),
     (MessageKind::Snapshot, RaftMessageKind::Snapshot),
+    (MessageKind::SnapshotResponse, RaftMessageKind::SnapshotResponse),
 ];
 
 /// The form that travels.

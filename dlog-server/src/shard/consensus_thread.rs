@@ -214,6 +214,12 @@ impl ConsensusThread {
                 self.step(replica, Input::EntriesRead { fetch, result });
             }
             ShardMessage::Applied { replica, index } => self.step(replica, Input::Applied { index }),
+            ShardMessage::StateTaken { replica, index, state } => {
+                self.step(replica, Input::StateTaken { index, state })
+            }
+            ShardMessage::StateInstalled { replica, index, result } => {
+                self.step(replica, Input::StateInstalled { index, result });
+            }
             ShardMessage::Unreachable { node } => {
                 self.host.unreachable(self.clock.now(), node, &mut self.outputs);
             }
@@ -430,6 +436,12 @@ impl ConsensusThread {
                     let said = Confirmation { log, intent, membership_index, membership };
                     let _ = self.exits.confirmations.try_send(said);
                 }
+            }
+            Output::TakeState => {
+                let _ = self.exits.apply.send(ApplyMessage::TakeState { replica });
+            }
+            Output::InstallState { index, state, origin } => {
+                let _ = self.exits.apply.send(ApplyMessage::Install { replica, index, state, origin });
             }
             Output::Producers { .. } | Output::Stopped => {}
             // The raft crate repeats its wish that a replica campaigns; the first has begun a write. And who has just left a log may

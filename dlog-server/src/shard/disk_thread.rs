@@ -184,7 +184,10 @@ impl DiskThread {
                 self.store.set_segment_bytes(replica, bytes);
                 self.state.segment_bytes.insert(replica, bytes);
             }
-            DiskMessage::CatalogueSynced(index) => self.store.forget_marks(index),
+            DiskMessage::CatalogueSynced(index) => {
+                self.store.forget_marks(index);
+                self.store.note_state_synced(index);
+            }
             DiskMessage::Stop(tables) => self.state.stop = Some(tables),
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! are persisted; above the bound the peer streams stop being read, so that the peer's own queue fills and its leader slows.
 
 use bytes::Bytes;
-use dlog_consensus::{Acks, FetchId, PeerMessage, Reply, WriteId};
+use dlog_consensus::{Acks, FetchId, PeerMessage, Reply, StateImage, WriteId};
 use dlog_core::Frame;
 use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
 use dlog_core::write::LogPoint;
@@ -40,6 +40,10 @@ pub enum ShardMessage {
     EntriesRead { replica: ReplicaId, fetch: FetchId, frames: Result<Vec<Frame>, String> },
     /// The state machine of group 0 has applied up to here.
     Applied { replica: ReplicaId, index: LogIndex },
+    /// The state of group 0 that its replica asked for.
+    StateTaken { replica: ReplicaId, index: LogIndex, state: StateImage },
+    /// What became of a state that came with a snapshot.
+    StateInstalled { replica: ReplicaId, index: LogIndex, result: Result<(), String> },
     /// A peer's stream broke: messages to its node may be lost.
     Unreachable { node: dlog_core::NodeId },
     /// The catalogue intends a replica here.

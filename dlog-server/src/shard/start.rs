@@ -14,9 +14,9 @@ use crate::peer::outbox::Outboxes;
 use crate::random::random_seed;
 use crate::replicas::{ReplicaProgress, Replicas};
 use anyhow::Context;
-use dlog_consensus::{Host, Replica, ReplicaLoader, ReplicaOptions};
+use dlog_consensus::{Host, Replica, ReplicaLoader, ReplicaOptions, StateFound};
 use dlog_core::write::RestoredReplica;
-use dlog_core::{LogId, LogIndex, ReplicaId, ShardId};
+use dlog_core::{LogId, ReplicaId, ShardId};
 use dlog_replication::reconcile::LocalReplica;
 use dlog_storage::{Identity, OsDisk, ShardIdentity, ShardStore, StoreOptions};
 use std::sync::{Arc, mpsc};
@@ -45,8 +45,8 @@ pub struct Plan<'a> {
     pub confirmations: &'a tokio::sync::mpsc::Sender<Confirmation>,
     /// The node's counters.
     pub metrics: &'a Arc<Metrics>,
-    /// How far group 0's state machine is.
-    pub group_zero_applied: LogIndex,
+    /// What group 0's state store holds.
+    pub group_zero_state: StateFound,
 }
 
 /// A shard that runs.
@@ -109,7 +109,7 @@ pub fn start_shard(
             told: None,
         });
         let (log, id) = (replica.log, replica.replica);
-        let machine = restore(&store, replica, plan.group_zero_applied, host.draw_seed())
+        let machine = restore(&store, replica, &plan.group_zero_state, host.draw_seed())
             .with_context(|| format!("replica {id} of log {log} can't go on"))?;
         adopted.push((log, id, progress_of(&machine), store.reader(id)));
         host.add(machine);
@@ -169,13 +169,13 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> anyhow::Result<J
 fn restore(
     store: &ShardStore<OsDisk>,
     restored: RestoredReplica,
-    group_zero_applied: LogIndex,
+    group_zero_state: &StateFound,
     seed: u64,
 ) -> anyhow::Result<Replica> {
     let (log, replica) = (restored.log, restored.replica);
-    let applied = if log == LogId::GROUP_ZERO { group_zero_applied } else { LogIndex::ZERO };
+    let state = if log == LogId::GROUP_ZERO { group_zero_state.clone() } else { StateFound::default() };
     let options = ReplicaOptions::default();
-    let mut loader = ReplicaLoader::new(restored, applied, &options)?;
+    let mut loader = ReplicaLoader::with_state(restored, state, &options)?;
     let wanted = loader.wanted();
     let mut next = wanted.start;
     while next < wanted.end {

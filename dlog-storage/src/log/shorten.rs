@@ -104,9 +104,35 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// [`StorageError::Io`].
     pub fn retire_below_log_start(&mut self, through: LogIndex) -> Result<bool, StorageError> {
+        let goes = |live: &&Live<D>| self.is_below(&live.at) && live.at.last.index <= through;
+        self.retire_first(self.segments.iter().take_while(goes).count())
+    }
+
+    /// The same for a log whose state machine keeps what its entries add up to, synced as of `through`: whole segments go that hold
+    /// nothing above it, but of those `keep` entries behind it stay, as far as they have no more than `keep_bytes`. The active
+    /// segment stays.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    pub fn retire_synced(&mut self, through: LogIndex, keep: u64, keep_bytes: u64) -> Result<bool, StorageError> {
+        self.retire_first(self.synced_segments(through, keep, keep_bytes))
+    }
+
+    /// How many segments [`Log::retire_synced`] would take.
+    pub fn synced_segments(&self, through: LogIndex, keep: u64, keep_bytes: u64) -> usize {
+        let is_synced = |live: &&Live<D>| live.at.last.index <= through;
+        let closed = self.segments.len().saturating_sub(1);
+        let synced = self.segments[..closed].iter().take_while(is_synced).count();
+        let mut bytes = 0;
+        let kept = self.segments[..synced].iter().rev().take_while(|live| {
+            bytes += live.at.end;
+            live.at.last.index.0.saturating_add(keep) > through.0 && bytes <= keep_bytes
+        });
+        synced - kept.count()
+    }
+
+    fn retire_first(&mut self, count: usize) -> Result<bool, StorageError> {
         self.usable()?;
-        let goes = |live: &Live<D>| self.is_below(&live.at) && live.at.last.index <= through;
-        let count = self.segments.iter().take_while(|live| goes(live)).count();
         if count == 0 {
             return Ok(false);
         }

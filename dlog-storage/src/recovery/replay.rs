@@ -15,6 +15,7 @@ use crate::log_state::{LogIdentity, LogOptions, LogState};
 use crate::replica_meta::ReplicaMeta;
 use crate::tail_cache::TailCache;
 use bytes::Bytes;
+use dlog_core::limits::GROUP_ZERO_SEGMENT_BYTES;
 use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_core::{Frame, LogId, LogIndex, ReplicaId, ShardId};
 use std::collections::BTreeMap;
@@ -54,6 +55,15 @@ impl<D: Disk> Default for Replayed<D> {
 impl LogMaker {
     pub(crate) fn identity(&self, log: LogId, replica: ReplicaId) -> LogIdentity {
         LogIdentity { cluster: self.cluster, log, replica }
+    }
+
+    /// Sizes of a log. Group 0's segments are small, or its log would never be shortened.
+    pub(crate) fn options(&self, log: LogId) -> LogOptions {
+        let mut options = self.options;
+        if log == LogId::GROUP_ZERO {
+            options.segment_bytes = options.segment_bytes.min(GROUP_ZERO_SEGMENT_BYTES);
+        }
+        options
     }
 }
 
@@ -127,7 +137,7 @@ impl<D: Disk> Replay<'_, D> {
         }
         self.disk.create_dir(&dir).map_err(|error| StorageError::io("create", &dir, error))?;
         let identity = self.make.identity(from.log, from.replica);
-        let (options, cache) = (self.make.options, self.make.cache.clone());
+        let (options, cache) = (self.make.options(from.log), self.make.cache.clone());
         let mut log = Log::open(self.disk.clone(), &dir, identity, &state, options, cache)?;
         if let Some(cut) = net.and_then(|net| net.cut) {
             log.cut(cut)?;
@@ -160,7 +170,7 @@ impl<D: Disk> Replay<'_, D> {
         reduce(&mut start, net);
         let dir = self.paths.replica(write.log, write.replica);
         let identity = self.make.identity(write.log, write.replica);
-        let (options, cache) = (self.make.options, self.make.cache.clone());
+        let (options, cache) = (self.make.options(write.log), self.make.cache.clone());
         let mut log = Log::create(self.disk.clone(), &dir, identity, start.local_start, options, cache)?;
         log.set_log_start(start.log_start);
         let meta = ReplicaMeta::create(write.log, create);

@@ -56,6 +56,7 @@ impl<D: Disk> ShardStore<D> {
             unsynced_dirs: BTreeSet::new(),
             making: None,
             started_later: BTreeSet::new(),
+            state_synced: LogIndex::ZERO,
             removal_owed: false,
             damage: Vec::new(),
             started_clean,

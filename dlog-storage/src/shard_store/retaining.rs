@@ -1,12 +1,24 @@
 //! Retention in the store: segments below the log start leave the logs with one checkpoint, and their files go with the next,
 //! when no checkpoint names them any more. So a file that a checkpoint names is never missing for retention's sake.
+//!
+//! Group 0 has no offsets; its segments go by what its state store has synced. The store doesn't go back below that, whichever
+//! checkpoint a start finds, so neither checkpoint's log needs what it no longer names.
 
-use super::ShardStore;
+use super::{Replica, ShardStore};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::log::Log;
+use dlog_core::limits::{GROUP_ZERO_KEPT_BYTES, GROUP_ZERO_KEPT_ENTRIES};
 use dlog_core::write::LogPoint;
-use dlog_core::{LogId, ReplicaId};
+use dlog_core::{LogId, LogIndex, ReplicaId};
+
+impl<D: Disk> Replica<D> {
+    /// Up to where group 0's log is needed for nothing but followers. A state that came with a snapshot may be ahead of the log it
+    /// belongs to: frames that aren't committed stay.
+    fn compactable(&self, state_synced: LogIndex) -> LogIndex {
+        state_synced.min(self.meta.recorded_commit())
+    }
+}
 
 impl<D: Disk> ShardStore<D> {
     /// The replicas whose local start moved since the last call, each with what now stands before its first frame. What is
@@ -33,20 +45,37 @@ impl<D: Disk> ShardStore<D> {
         self.removal_owed
     }
 
-    /// Takes segments out that the checkpoint with this sequence shall no longer name. Group 0's log is left whole: its state
-    /// machine's snapshots decide what goes.
+    /// Group 0's state is on stable storage up to `applied`: what its log has below that, less what is kept for followers that were
+    /// briefly away, goes with the next checkpoints.
+    pub fn note_state_synced(&mut self, applied: LogIndex) {
+        self.state_synced = self.state_synced.max(applied);
+        let group_zero = self.replicas.values().filter(|known| known.meta.log == LogId::GROUP_ZERO);
+        let goes = |known: &Replica<D>| {
+            let (through, log) = (known.compactable(self.state_synced), known.log.as_ref());
+            log.is_some_and(|log| log.synced_segments(through, GROUP_ZERO_KEPT_ENTRIES, GROUP_ZERO_KEPT_BYTES) > 0)
+        };
+        self.removal_owed |= group_zero.into_iter().any(goes);
+    }
+
+    /// Takes segments out that the checkpoint with this sequence shall no longer name.
     pub(super) fn retire(&mut self, sequence: u64) -> Result<(), StorageError> {
         for (replica, known) in &mut self.replicas {
+            let through = known.compactable(self.state_synced);
             let Some(log) = known.log.as_mut() else { continue };
-            if let Some(through) = known.meta.producers.filter(|_| known.meta.log != LogId::GROUP_ZERO) {
-                match log.retire_below_log_start(through) {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        known.meta.local_start = known.meta.local_start.max(log.local_start().index);
-                        self.started_later.insert(*replica);
-                    }
-                    Err(error) => return Err(self.judge(error)),
+            let retired = match known.meta.producers {
+                _ if known.meta.log == LogId::GROUP_ZERO => {
+                    log.retire_synced(through, GROUP_ZERO_KEPT_ENTRIES, GROUP_ZERO_KEPT_BYTES)
                 }
+                Some(through) => log.retire_below_log_start(through),
+                None => Ok(false),
+            };
+            match retired {
+                Ok(false) => {}
+                Ok(true) => {
+                    known.meta.local_start = known.meta.local_start.max(log.local_start().index);
+                    self.started_later.insert(*replica);
+                }
+                Err(error) => return Err(self.judge(error)),
             }
             log.note_checkpoint(sequence);
         }

@@ -22,6 +22,7 @@ pub(super) fn run<S: StateStore, A: Fn() -> S>(make: impl Fn() -> (S, A)) {
         let (store, again) = make();
         replace_leaves_nothing_behind(store, again);
     }
+    takes_a_large_state(&make().0);
     equals_a_map(make);
 }
 
@@ -40,7 +41,7 @@ fn applied_only_rises(store: &impl StateStore) {
     for index in [0, 4, 5] {
         let refused = store.write(vec![put(b"a", b"2")], LogIndex(index));
         assert!(matches!(refused, Err(StorageError::Invalid { .. })), "{refused:?}");
-        let refused = store.replace(Vec::new(), LogIndex(index));
+        let refused = store.replace(Vec::new(), LogIndex(index), Bytes::from_static(b"late"));
         assert!(matches!(refused, Err(StorageError::Invalid { .. })), "{refused:?}");
     }
     assert_eq!(store.get(b"a").expect("read"), Some(Bytes::from_static(b"1")));
@@ -83,12 +84,32 @@ fn survives_reopening<S: StateStore>(store: S, again: impl Fn() -> S) {
 
 fn replace_leaves_nothing_behind<S: StateStore>(store: S, again: impl Fn() -> S) {
     store.write(vec![put(b"", b"0"), put(b"old", b"1"), put(b"\xff\xff", b"2")], LogIndex(1)).expect("written");
-    store.replace(vec![(b"new".to_vec(), b"3".to_vec())], LogIndex(7)).expect("replaced");
+    assert_eq!(store.origin().expect("read"), None, "it has seen every change itself");
+    let new = || vec![(b"new".to_vec(), b"3".to_vec())];
+    store.replace(new(), LogIndex(7), Bytes::from_static(b"\0from")).expect("replaced");
     assert_eq!(store.synced_applied(), LogIndex(7), "a snapshot is synced");
     drop(store);
     let store = again();
     assert_eq!(store.applied(), LogIndex(7));
     assert_eq!(store.scan(b"").expect("read"), [(Bytes::from_static(b"new"), Bytes::from_static(b"3"))]);
+    assert_eq!(store.origin().expect("read"), Some(Bytes::from_static(b"\0from")));
+    // It stays with what follows, and goes with the next snapshot.
+    store.write(vec![put(b"later", b"4")], LogIndex(8)).expect("written");
+    assert!(store.replace(new(), LogIndex(8), Bytes::new()).is_err(), "that would go back");
+    assert_eq!(store.origin().expect("read"), Some(Bytes::from_static(b"\0from")));
+    store.replace(new(), LogIndex(9), Bytes::from_static(b"other")).expect("replaced");
+    assert_eq!(store.origin().expect("read"), Some(Bytes::from_static(b"other")));
+    assert_eq!(store.scan(b"").expect("read").len(), 1);
+}
+
+/// As many keys as 100,000 partitions have, and as large.
+fn takes_a_large_state(store: &impl StateStore) {
+    store.write(vec![put(b"partition/old", b"1")], LogIndex(1)).expect("written");
+    let entries = (0..100_000u32).map(|n| ([b"partition/12345678", &n.to_be_bytes()[..]].concat(), vec![7; 75]));
+    store.replace(entries.clone().collect(), LogIndex(2), Bytes::from_static(b"origin")).expect("replaced");
+    let found = store.scan(b"").expect("read");
+    assert!(found.into_iter().eq(entries.map(|(key, value)| (Bytes::from(key), Bytes::from(value)))));
+    assert_eq!(store.synced_applied(), LogIndex(2));
 }
 
 fn equals_a_map<S: StateStore, A: Fn() -> S>(make: impl Fn() -> (S, A)) {

@@ -24,6 +24,7 @@ struct Inner {
 struct State {
     entries: BTreeMap<Vec<u8>, Bytes>,
     applied: LogIndex,
+    origin: Option<Bytes>,
 }
 
 impl MemoryStateStore {
@@ -72,13 +73,17 @@ impl StateStore for MemoryStateStore {
         Ok(())
     }
 
-    fn replace(&self, entries: Vec<(Vec<u8>, Vec<u8>)>, applied: LogIndex) -> Result<(), StorageError> {
+    fn replace(&self, entries: Vec<(Vec<u8>, Vec<u8>)>, applied: LogIndex, origin: Bytes) -> Result<(), StorageError> {
         let mut inner = lock(&self.inner);
         check_rises(inner.now.applied, applied)?;
         let entries = entries.into_iter().map(|(key, value)| (key, Bytes::from(value))).collect();
-        inner.now = State { entries, applied };
+        inner.now = State { entries, applied, origin: Some(origin) };
         inner.synced = inner.now.clone();
         Ok(())
+    }
+
+    fn origin(&self) -> Result<Option<Bytes>, StorageError> {
+        Ok(lock(&self.inner).now.origin.clone())
     }
 
     fn sync(&self) -> Result<LogIndex, StorageError> {

@@ -1,7 +1,7 @@
 //! [`RocksStateStore`]: the state store of a node, on RocksDB.
 //!
-//! Keys: one byte of kind, then the key. Kind 0 is the store's own: `\0version` (u32 LE, 1) and `\0applied` (u64 LE). Kind 1 is
-//! the state's. The applied index is in the same write batch as the changes.
+//! Keys: one byte of kind, then the key. Kind 0 is the store's own: `\0version` (u32 LE, 1), `\0applied` (u64 LE) and, if the
+//! state came with a snapshot, `\0origin` (opaque). Kind 1 is the state's. The applied index is in the same write batch as the changes.
 //!
 //! Its log is recovered to a point in time: a torn end is dropped, and with it whole batches, so that keys and applied index
 //! always agree.
@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const VERSION: u32 = 1;
 const VERSION_KEY: &[u8] = b"\0version";
 const APPLIED_KEY: &[u8] = b"\0applied";
+const ORIGIN_KEY: &[u8] = b"\0origin";
 const STATE_KIND: u8 = 1;
 /// The first key that is not the state's.
 const STATE_END: &[u8] = &[STATE_KIND + 1];
@@ -144,7 +145,7 @@ impl StateStore for RocksStateStore {
         Ok(())
     }
 
-    fn replace(&self, entries: Vec<(Vec<u8>, Vec<u8>)>, applied: LogIndex) -> Result<(), StorageError> {
+    fn replace(&self, entries: Vec<(Vec<u8>, Vec<u8>)>, applied: LogIndex, origin: Bytes) -> Result<(), StorageError> {
         check_rises(self.applied(), applied)?;
         let mut batch = WriteBatch::default();
         batch.delete_range(&[STATE_KIND][..], STATE_END);
@@ -152,10 +153,15 @@ impl StateStore for RocksStateStore {
             batch.put(state_key(&key), value);
         }
         batch.put(APPLIED_KEY, applied.0.to_le_bytes());
+        batch.put(ORIGIN_KEY, origin);
         self.db.write_opt(batch, &synced()).map_err(|e| self.told("write", e))?;
         self.applied.store(applied.0, Ordering::Release);
         self.synced.store(applied.0, Ordering::Release);
         Ok(())
+    }
+
+    fn origin(&self) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.read(ORIGIN_KEY)?.map(Bytes::from))
     }
 
     fn sync(&self) -> Result<LogIndex, StorageError> {

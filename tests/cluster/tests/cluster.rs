@@ -13,6 +13,7 @@ mod dev;
 mod errors_teach;
 mod flood;
 mod graceful_stop;
+mod group_zero_log;
 mod idempotence;
 mod leader_death;
 mod linearizable;

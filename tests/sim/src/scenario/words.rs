@@ -68,6 +68,10 @@ pub fn message(requests: &Requests, message: &PeerMessage) -> String {
                 text.push_str(&format!(" go on after {}", place(snapshot.term, snapshot.index)));
             }
         }
+        MessageKind::SnapshotResponse => {
+            let no = if message.reject { " no," } else { "" };
+            text.push_str(&format!("{no} has {} bytes of the state as of {}", message.reject_hint.0, index.0));
+        }
         MessageKind::HeartbeatResponse | MessageKind::TimeoutNow | MessageKind::ReadIndex => {}
     }
     if !message.context.is_empty() {
