@@ -19,6 +19,7 @@ fn options(segment_bytes: u64) -> StoreOptions {
         journal: JournalOptions { first_file_bytes, file_bytes, files_max: 4, reserve_bytes: 8 << 10 },
         log: LogOptions { segment_bytes, ..OPTIONS },
         tail_cache_bytes: 1 << 10,
+        ..StoreOptions::default()
     }
 }
 

@@ -50,7 +50,7 @@ pub use log_state::{LogIdentity, LogOptions, LogState, SegmentName, SegmentState
 pub use os_disk::OsDisk;
 pub use reader::{BatchRead, LogReader};
 pub use recovery::{ShardPicture, inspect_shard};
-pub use shard_store::{GroupNumber, ShardIdentity, ShardStore, StoreOptions, StoreStats, WrittenOut};
+pub use shard_store::{GroupNumber, GroupZeroOptions, ShardIdentity, ShardStore, StoreOptions, StoreStats, WrittenOut};
 pub use sim_disk::{LoseUnsynced, SimDisk, SimDiskOptions};
 pub use state_store::StateStore;
 pub use tail_cache::TailCache;

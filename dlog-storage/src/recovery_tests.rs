@@ -25,6 +25,7 @@ fn options() -> StoreOptions {
         },
         log: LogOptions { segment_bytes: 4096, index_interval_bytes: 512 },
         tail_cache_bytes: 16 << 10,
+        ..StoreOptions::default()
     }
 }
 

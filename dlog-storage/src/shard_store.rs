@@ -23,7 +23,7 @@ use crate::reader::LogReader;
 use crate::recovery::{LogMaker, ShardPaths, Slots};
 use crate::replica_meta::ReplicaMeta;
 use checkpointing::Making;
-use dlog_core::limits::TAIL_CACHE_BYTES;
+use dlog_core::limits::{GROUP_ZERO_KEPT_BYTES, GROUP_ZERO_KEPT_ENTRIES, GROUP_ZERO_SEGMENT_BYTES, TAIL_CACHE_BYTES};
 use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_core::{LogIndex, Offset, ReplicaId, ShardId};
 use std::collections::btree_map::Entry;
@@ -47,6 +47,30 @@ pub struct StoreOptions {
     pub log: LogOptions,
     /// Bytes of recent frames kept for readers, for all replicas of the shard together.
     pub tail_cache_bytes: usize,
+    /// Group 0's log.
+    pub group_zero: GroupZeroOptions,
+}
+
+/// How group 0's log is shortened: what its state no longer needs goes, but for what followers that were briefly away may need, so
+/// that they get no snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupZeroOptions {
+    /// Bytes of its segments at most; they go as a whole.
+    pub segment_bytes: u64,
+    /// So many of its last entries are kept.
+    pub kept_entries: u64,
+    /// But no more than so many bytes of segments.
+    pub kept_bytes: u64,
+}
+
+impl Default for GroupZeroOptions {
+    fn default() -> GroupZeroOptions {
+        GroupZeroOptions {
+            segment_bytes: GROUP_ZERO_SEGMENT_BYTES,
+            kept_entries: GROUP_ZERO_KEPT_ENTRIES,
+            kept_bytes: GROUP_ZERO_KEPT_BYTES,
+        }
+    }
 }
 
 impl Default for StoreOptions {
@@ -55,6 +79,7 @@ impl Default for StoreOptions {
             journal: JournalOptions::default(),
             log: LogOptions::default(),
             tail_cache_bytes: TAIL_CACHE_BYTES,
+            group_zero: GroupZeroOptions::default(),
         }
     }
 }
@@ -141,6 +166,7 @@ pub struct ShardStore<D: Disk> {
     started_later: BTreeSet<ReplicaId>,
     /// Group 0's state, in its store, is synced up to here.
     state_synced: LogIndex,
+    group_zero: GroupZeroOptions,
     /// Files wait for checkpoints before they can be removed.
     removal_owed: bool,
     /// What the start found missing beside the logs' own files.

@@ -132,6 +132,7 @@ fn group_0_has_small_segments() {
     let make = crate::recovery::LogMaker {
         cluster: super::tests::IDENTITY.cluster,
         options: crate::LogOptions::default(),
+        group_zero_segment_bytes: dlog_core::limits::GROUP_ZERO_SEGMENT_BYTES,
         cache: crate::TailCache::new(0),
     };
     assert_eq!(make.options(LogId::GROUP_ZERO).segment_bytes, 64 << 10);

@@ -3,6 +3,7 @@
 use super::consensus_thread::{ConsensusThread, Exits, ShardStatus};
 use super::disk_thread::{DiskMessage, DiskThread};
 use super::inbox::{Inbox, ShardMessage};
+use super::read_thread::FetchRequest;
 use super::sync_times::SyncTimes;
 use super::{ShardHandle, read_thread};
 use crate::clock::Clock;
@@ -117,15 +118,7 @@ pub fn start_shard(
     let sync_times = Arc::new(SyncTimes::default());
     let status = ShardStatus::default();
     let (read_sender, read_queue) = mpsc::channel();
-    let exits = Exits {
-        disk: disk_sender.clone(),
-        reads: read_sender,
-        apply: plan.apply.clone(),
-        confirmations: plan.confirmations.clone(),
-        outboxes: Arc::clone(plan.outboxes),
-        metrics: Arc::clone(plan.metrics),
-        clock_agreement: Arc::clone(plan.clock_agreement),
-    };
+    let exits = exits(plan, disk_sender.clone(), read_sender);
     let mut consensus = ConsensusThread::new(
         host,
         plan.clock,
@@ -159,6 +152,19 @@ pub fn start_shard(
     // Ends with its queue, which the consensus thread holds.
     spawn(format!("dlog-read-{number}"), move || read_thread::run(&read_queue, &inbox, &replicas))?;
     Ok(Started { threads, local, marks })
+}
+
+/// Where the shard's consensus thread sends what it has for others.
+fn exits(plan: &Plan<'_>, disk: mpsc::Sender<DiskMessage>, reads: mpsc::Sender<FetchRequest>) -> Exits {
+    Exits {
+        disk,
+        reads,
+        apply: plan.apply.clone(),
+        confirmations: plan.confirmations.clone(),
+        outboxes: Arc::clone(plan.outboxes),
+        metrics: Arc::clone(plan.metrics),
+        clock_agreement: Arc::clone(plan.clock_agreement),
+    }
 }
 
 fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {

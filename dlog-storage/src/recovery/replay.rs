@@ -15,7 +15,6 @@ use crate::log_state::{LogIdentity, LogOptions, LogState};
 use crate::replica_meta::ReplicaMeta;
 use crate::tail_cache::TailCache;
 use bytes::Bytes;
-use dlog_core::limits::GROUP_ZERO_SEGMENT_BYTES;
 use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_core::{Frame, LogId, LogIndex, ReplicaId, ShardId};
 use std::collections::BTreeMap;
@@ -26,6 +25,8 @@ pub(crate) struct LogMaker {
     pub cluster: ClusterId,
     /// Sizes.
     pub options: LogOptions,
+    /// The most that a segment of group 0 may have.
+    pub group_zero_segment_bytes: u64,
     /// Shared by the shard.
     pub cache: TailCache,
 }
@@ -61,7 +62,7 @@ impl LogMaker {
     pub(crate) fn options(&self, log: LogId) -> LogOptions {
         let mut options = self.options;
         if log == LogId::GROUP_ZERO {
-            options.segment_bytes = options.segment_bytes.min(GROUP_ZERO_SEGMENT_BYTES);
+            options.segment_bytes = options.segment_bytes.min(self.group_zero_segment_bytes);
         }
         options
     }

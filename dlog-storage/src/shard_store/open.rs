@@ -29,7 +29,12 @@ impl<D: Disk> ShardStore<D> {
     ) -> Result<(ShardStore<D>, Vec<RestoredReplica>), StorageError> {
         let paths = ShardPaths::new(root, identity.shard);
         let cache = TailCache::new(options.tail_cache_bytes);
-        let make = LogMaker { cluster: identity.cluster, options: options.log, cache };
+        let make = LogMaker {
+            cluster: identity.cluster,
+            options: options.log,
+            group_zero_segment_bytes: options.group_zero.segment_bytes,
+            cache,
+        };
         let owner = (identity.cluster, identity.shard);
         let recovered = recover(&disk, &paths, owner, options.journal, &make)?;
         let clean = manifest::take(&disk, &paths.dir)?;
@@ -57,6 +62,7 @@ impl<D: Disk> ShardStore<D> {
             making: None,
             started_later: BTreeSet::new(),
             state_synced: LogIndex::ZERO,
+            group_zero: options.group_zero,
             removal_owed: false,
             damage: Vec::new(),
             started_clean,

@@ -8,7 +8,6 @@ use super::{Replica, ShardStore};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::log::Log;
-use dlog_core::limits::{GROUP_ZERO_KEPT_BYTES, GROUP_ZERO_KEPT_ENTRIES};
 use dlog_core::write::LogPoint;
 use dlog_core::{LogId, LogIndex, ReplicaId};
 
@@ -52,7 +51,9 @@ impl<D: Disk> ShardStore<D> {
         let group_zero = self.replicas.values().filter(|known| known.meta.log == LogId::GROUP_ZERO);
         let goes = |known: &Replica<D>| {
             let (through, log) = (known.compactable(self.state_synced), known.log.as_ref());
-            log.is_some_and(|log| log.synced_segments(through, GROUP_ZERO_KEPT_ENTRIES, GROUP_ZERO_KEPT_BYTES) > 0)
+            log.is_some_and(|log| {
+                log.synced_segments(through, self.group_zero.kept_entries, self.group_zero.kept_bytes) > 0
+            })
         };
         self.removal_owed |= group_zero.into_iter().any(goes);
     }
@@ -64,7 +65,7 @@ impl<D: Disk> ShardStore<D> {
             let Some(log) = known.log.as_mut() else { continue };
             let retired = match known.meta.producers {
                 _ if known.meta.log == LogId::GROUP_ZERO => {
-                    log.retire_synced(through, GROUP_ZERO_KEPT_ENTRIES, GROUP_ZERO_KEPT_BYTES)
+                    log.retire_synced(through, self.group_zero.kept_entries, self.group_zero.kept_bytes)
                 }
                 Some(through) => log.retire_below_log_start(through),
                 None => Ok(false),

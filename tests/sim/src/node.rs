@@ -2,7 +2,7 @@
 
 use crate::clients::Asker;
 use bytes::Bytes;
-use dlog_consensus::{FetchError, FetchId, Host, Output, PeerMessage, Progress, Proposal, WriteId};
+use dlog_consensus::{FetchError, FetchId, Host, Output, PeerMessage, Progress, Proposal, StateImage, WriteId};
 use dlog_core::write::{LogPoint, ReplicaWrite};
 use dlog_core::{Frame, LogId, LogIndex, MonotonicTime, NodeId, ReplicaId, RequestId};
 use dlog_replication::reconcile::LocalReplica;
@@ -77,6 +77,10 @@ pub enum Inbound {
     },
     /// The apply thread applied group 0's commands up to here.
     Applied(ReplicaId, LogIndex),
+    /// The apply thread gives group 0's state.
+    StateTaken(ReplicaId, LogIndex, StateImage),
+    /// What became of a state that came with a snapshot.
+    StateInstalled(ReplicaId, LogIndex, Result<(), String>),
     /// The reconciler wants a replica started.
     Start(NewReplica),
     /// The reconciler wants a replica deleted.
@@ -180,14 +184,32 @@ pub struct DiskThread {
 pub struct ApplyThread {
     /// The catalogue that it changes.
     pub catalogue: Catalogue,
-    /// Committed commands that it hasn't looked at.
-    pub queue: VecDeque<(ReplicaId, Vec<Frame>)>,
+    /// What it hasn't looked at.
+    pub queue: VecDeque<(ReplicaId, ApplyMessage)>,
     /// Whether it is scheduled.
     pub due: bool,
     /// When it last synced the state store, in nanoseconds.
     pub synced_at: u64,
     /// Who waits until an index is applied here.
     pub waiting: Vec<(LogIndex, Asker)>,
+}
+
+/// What the apply thread is told.
+#[derive(Debug)]
+pub enum ApplyMessage {
+    /// Committed commands.
+    Commands(Vec<Frame>),
+    /// A peer needs the state.
+    TakeState,
+    /// A state came with a snapshot.
+    Install {
+        /// What it is as of.
+        index: LogIndex,
+        /// All of it.
+        state: StateImage,
+        /// To be kept with it.
+        origin: Bytes,
+    },
 }
 
 /// A process.

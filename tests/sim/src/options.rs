@@ -6,7 +6,7 @@
 use crate::broken::Broken;
 use crate::trace::Focus;
 use dlog_consensus::ReplicaOptions;
-use dlog_storage::{JournalOptions, LogOptions, StoreOptions};
+use dlog_storage::{GroupZeroOptions, JournalOptions, LogOptions, StoreOptions};
 use std::fmt;
 
 /// What kind of run it is.
@@ -248,6 +248,11 @@ fn draw_store(random: &mut fastrand::Rng, value_bytes_max: usize) -> StoreOption
             index_interval_bytes: 1024,
         },
         tail_cache_bytes: [0, 16 << 10, 1 << 20][random.usize(0..3)],
+        group_zero: GroupZeroOptions {
+            segment_bytes: [1 << 10, 4 << 10][random.usize(0..2)],
+            kept_entries: random.u64(1..=40),
+            kept_bytes: [2 << 10, 4 << 20][random.usize(0..2)],
+        },
     }
 }
 

@@ -122,6 +122,8 @@ pub struct Counts {
     pub published: u64,
     /// Replicas deleted with their topics.
     pub deletions: u64,
+    /// States of group 0 that came with a snapshot.
+    pub states_installed: u64,
     /// Entries that changed a log's members.
     pub changes: u64,
     /// Intents that a log's leader confirmed.
@@ -161,6 +163,7 @@ impl fmt::Display for Report {
         write!(f, " skips={} rejected={}", c.skips, c.rejected)?;
         write!(f, " commands={} catalogues={}", c.commands, c.published)?;
         write!(f, " deletions={} changes={} confirmed={}", c.deletions, c.changes, c.confirmed)?;
+        write!(f, " states={}", c.states_installed)?;
         match &self.failure {
             Some(failure) => write!(f, "\n  {failure}"),
             None => Ok(()),

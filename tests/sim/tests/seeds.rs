@@ -35,7 +35,7 @@ fn sum(reports: &[Report], of: impl Fn(&Counts) -> u64) -> u64 {
 fn anything_may_break_and_nothing_acked_is_lost() {
     let reports = run_all(Shape::Mixed, 800, 10_000);
     // A run in which nothing happens proves nothing.
-    let happened: [(&str, u64); 20] = [
+    let happened: [(&str, u64); 21] = [
         ("acks", sum(&reports, |c| c.acked)),
         ("retries that were found", sum(&reports, |c| c.duplicates)),
         ("deaths", sum(&reports, |c| c.deaths)),
@@ -55,6 +55,7 @@ fn anything_may_break_and_nothing_acked_is_lost() {
         ("commands answered", sum(&reports, |c| c.commands)),
         ("replicas deleted", sum(&reports, |c| c.deletions)),
         ("changes of members", sum(&reports, |c| c.changes)),
+        ("states of group 0 installed", sum(&reports, |c| c.states_installed)),
         ("intents confirmed", sum(&reports, |c| c.confirmed)),
     ];
     println!("{} mixed seeds: {happened:?}", reports.len());

@@ -79,7 +79,7 @@ impl Default for Stage {
             membership: Membership::default(),
             catalogue: Catalogue::default(),
             options,
-            store: StoreOptions { journal, log, tail_cache_bytes: 0 },
+            store: StoreOptions { journal, log, tail_cache_bytes: 0, ..StoreOptions::default() },
             leaders: BTreeMap::new(),
             now: 0,
             lines: Vec::new(),

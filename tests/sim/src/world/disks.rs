@@ -105,7 +105,10 @@ impl World {
         while let Some(DiskMessage::Writes(_) | DiskMessage::CatalogueSynced(..)) = disk.queue.front() {
             match disk.queue.pop_front() {
                 Some(DiskMessage::Writes(writes)) => disk.writes.extend(writes),
-                Some(DiskMessage::CatalogueSynced(applied)) => store.forget_marks(applied),
+                Some(DiskMessage::CatalogueSynced(applied)) => {
+                    store.forget_marks(applied);
+                    store.note_state_synced(applied);
+                }
                 _ => {}
             }
         }

@@ -3,10 +3,11 @@
 
 use super::{Event, World};
 use crate::clients::{Answer, Asker};
-use crate::node::{DiskMessage, Inbound, NewReplica, Process, id_of};
+use crate::node::{ApplyMessage, DiskMessage, Inbound, NewReplica, Process, id_of};
 use crate::report::Failure;
 use crate::schedule::{MICROSECOND, MILLISECOND};
-use dlog_consensus::{Membership, encode_membership};
+use bytes::Bytes;
+use dlog_consensus::{Membership, StateImage, encode_membership};
 use dlog_core::write::{Create, LogPoint};
 use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, ReplicaId};
 use dlog_replication::Catalogue;
@@ -22,10 +23,10 @@ const CAMPAIGN_TICKS: u32 = 20;
 const LOOKS_BEFORE_TRANSFER: u32 = 5;
 
 impl World {
-    /// Committed commands for the apply thread.
-    pub(crate) fn queue_commands(&mut self, node: usize, replica: ReplicaId, frames: Vec<Frame>) {
+    /// Work for the apply thread.
+    pub(crate) fn queue_for_apply(&mut self, node: usize, replica: ReplicaId, message: ApplyMessage) {
         if let Some(process) = &mut self.nodes[node].process {
-            process.apply.queue.push_back((replica, frames));
+            process.apply.queue.push_back((replica, message));
             self.want_apply(node);
         }
     }
@@ -67,20 +68,19 @@ impl World {
 
     /// The same order as in the server: applied, written, published, told.
     fn apply_all(&mut self, node: usize, process: &mut Process) -> Result<(), Failure> {
-        while let Some((replica, frames)) = process.apply.queue.pop_front() {
-            let before = process.catalogue.applied();
-            let Some(last) = frames.last().map(|frame| frame.index) else { continue };
-            let mut changes = Vec::new();
-            for frame in frames.iter().filter(|frame| frame.index > before && frame.kind == FrameKind::Command) {
-                let applied = process.apply.catalogue.apply(frame.index, &frame.payload);
-                changes.extend(applied.changes.into_iter().map(|change| (change.key, change.value)));
+        while let Some((replica, message)) = process.apply.queue.pop_front() {
+            match message {
+                ApplyMessage::Commands(frames) => self.apply_commands(node, process, replica, &frames)?,
+                ApplyMessage::TakeState => {
+                    let state = &self.nodes[node].state;
+                    let entries = state.scan(b"").map_err(|error| broken_store(node, &error))?;
+                    let taken = Inbound::StateTaken(replica, state.applied(), StateImage::of_entries(entries));
+                    process.inbox.push_back(taken);
+                }
+                ApplyMessage::Install { index, state, origin } => {
+                    self.install_state(node, process, replica, index, &state, origin)?;
+                }
             }
-            if last > before {
-                let written = self.nodes[node].state.write(changes, last);
-                written.map_err(|error| broken_store(node, &error))?;
-                self.publish(node, process)?;
-            }
-            process.inbox.push_back(Inbound::Applied(replica, last));
         }
         let applied = process.catalogue.applied();
         let waiting = std::mem::take(&mut process.apply.waiting);
@@ -92,6 +92,56 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn apply_commands(
+        &mut self,
+        node: usize,
+        process: &mut Process,
+        replica: ReplicaId,
+        frames: &[Frame],
+    ) -> Result<(), Failure> {
+        let before = process.catalogue.applied();
+        let Some(last) = frames.last().map(|frame| frame.index) else { return Ok(()) };
+        let mut changes = Vec::new();
+        for frame in frames.iter().filter(|frame| frame.index > before && frame.kind == FrameKind::Command) {
+            let applied = process.apply.catalogue.apply(frame.index, &frame.payload);
+            changes.extend(applied.changes.into_iter().map(|change| (change.key, change.value)));
+        }
+        if last > before {
+            let written = self.nodes[node].state.write(changes, last);
+            written.map_err(|error| broken_store(node, &error))?;
+            self.publish(node, process)?;
+        }
+        process.inbox.push_back(Inbound::Applied(replica, last));
+        Ok(())
+    }
+
+    /// A state that came with a snapshot takes the place of the one here, synced, before anybody hears of it.
+    fn install_state(
+        &mut self,
+        node: usize,
+        process: &mut Process,
+        replica: ReplicaId,
+        index: LogIndex,
+        state: &StateImage,
+        origin: Bytes,
+    ) -> Result<(), Failure> {
+        let store = &self.nodes[node].state;
+        if index > store.applied() {
+            let entries = state.entries().map_err(|error| Failure::correctness(format!("a state's image: {error}")))?;
+            let loaded = Catalogue::load(index, entries.iter().map(|(key, value)| (key, value)));
+            let catalogue = loaded.map_err(|error| Failure::correctness(format!("a state that came: {error}")))?;
+            let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+            store.replace(entries, index, origin).map_err(|error| broken_store(node, &error))?;
+            process.apply.catalogue = catalogue;
+            self.counts.states_installed += 1;
+        }
+        let synced = self.nodes[node].state.sync().map_err(|error| broken_store(node, &error))?;
+        process.inbox.push_back(Inbound::StateInstalled(replica, index, Ok(())));
+        process.disk.queue.push_back(DiskMessage::CatalogueSynced(synced));
+        self.wake_disk(node, process);
+        self.publish(node, process)
     }
 
     /// The catalogue as the apply thread has it becomes everyone's on this node.

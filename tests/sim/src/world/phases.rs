@@ -268,7 +268,7 @@ impl World {
                 if !report.damage.is_empty() {
                     return Err(Failure::correctness(format!("node {node} is damaged: {:?}", report.damage)));
                 }
-                if self.options.retention_ms == 0 {
+                if self.options.retention_ms == 0 && log != LogId::GROUP_ZERO {
                     digests.push((report.high_watermark, report.digest_hex()));
                 }
             }

@@ -6,11 +6,11 @@ use crate::node::{ApplyThread, DiskThread, Process};
 use crate::options::Fault;
 use crate::report::Failure;
 use crate::schedule::MILLISECOND;
-use dlog_consensus::{Host, LoadError, Replica, ReplicaLoader};
+use dlog_consensus::{Host, LoadError, Replica, ReplicaLoader, StateFound};
 use dlog_core::write::RestoredReplica;
-use dlog_core::{LogId, LogIndex, ReplicaId, ShardId};
+use dlog_core::{LogId, ReplicaId, ShardId};
 use dlog_replication::reconcile::LocalReplica;
-use dlog_storage::{ClusterId, LoseUnsynced, ShardIdentity, ShardStore, SimDisk, StorageError};
+use dlog_storage::{ClusterId, LoseUnsynced, ShardIdentity, ShardStore, SimDisk, StateStore, StorageError};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -106,25 +106,30 @@ impl World {
             turns: 0,
             ticks: 0,
         };
+        let state = &self.nodes[node].state;
+        let origin = state.origin().map_err(Failed::Storage)?;
+        let found = StateFound { applied: state.applied(), origin };
         for replica in restored {
             let (id, log, intent) = (replica.replica, replica.log, replica.intent);
             process.local.insert(id, LocalReplica { replica: id, log, intent, settings: None, told: None });
             self.checkers.promises.restored(&replica).map_err(Failed::Broken)?;
-            self.restore(&mut process, replica)?;
+            self.restore(&mut process, replica, &found)?;
         }
         self.publish(node, &mut process).map_err(|failure| Failed::Broken(failure.what))?;
         self.start_group_zero(node, &mut process);
         Ok(process)
     }
 
-    fn restore(&mut self, process: &mut Process, restored: RestoredReplica) -> Result<(), Failed> {
+    fn restore(&mut self, process: &mut Process, restored: RestoredReplica, found: &StateFound) -> Result<(), Failed> {
         let id = restored.replica;
         let store = process.store.as_ref().expect("just opened");
         let text =
             format!("replica {id}: term {} last {} commit {}", restored.term, restored.last.index, restored.commit);
-        let state = process.apply.catalogue.applied();
-        let applied = if restored.log == LogId::GROUP_ZERO { state } else { LogIndex::ZERO };
-        let mut loader = ReplicaLoader::new(restored, applied, &self.options.replica).map_err(Failed::Load)?;
+        let state = match restored.log {
+            LogId::GROUP_ZERO => found.clone(),
+            _ => StateFound::default(),
+        };
+        let mut loader = ReplicaLoader::with_state(restored, state, &self.options.replica).map_err(Failed::Load)?;
         replay(store, id, &mut loader)?;
         let machine = loader.finish(self.options.replica.clone(), process.host.draw_seed()).map_err(Failed::Load)?;
         self.note_of(id, format_args!("restored {text}"));

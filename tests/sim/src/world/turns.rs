@@ -5,7 +5,7 @@ use crate::checkers::log_matching::Seen;
 use crate::checkers::{bounds, progress};
 use crate::clients::batches::key_of;
 use crate::clients::{Answer, Asker};
-use crate::node::{DiskMessage, Inbound, Process, node_of};
+use crate::node::{ApplyMessage, DiskMessage, Inbound, Process, node_of};
 use crate::report::Failure;
 use crate::schedule::MICROSECOND;
 use dlog_consensus::{
@@ -158,6 +158,12 @@ impl World {
             Inbound::Applied(replica, index) => {
                 host.step(now, replica, Input::Applied { index }, outputs);
             }
+            Inbound::StateTaken(replica, index, state) => {
+                host.step(now, replica, Input::StateTaken { index, state }, outputs);
+            }
+            Inbound::StateInstalled(replica, index, result) => {
+                host.step(now, replica, Input::StateInstalled { index, result }, outputs);
+            }
             Inbound::Start(start) => return self.start_replica(node, now, process, start),
             Inbound::Delete(replica, ended) => return self.delete_replica(node, process, replica, ended),
             Inbound::Intend(replica, intent) => {
@@ -258,7 +264,11 @@ impl World {
                     let log = self.directory.log_of(replica);
                     return Err(Failure::crash(format!("replica {replica}: {reason}")).about(log));
                 }
-                Output::Apply { frames } => self.queue_commands(node, replica, frames),
+                Output::Apply { frames } => self.queue_for_apply(node, replica, ApplyMessage::Commands(frames)),
+                Output::TakeState => self.queue_for_apply(node, replica, ApplyMessage::TakeState),
+                Output::InstallState { index, state, origin } => {
+                    self.queue_for_apply(node, replica, ApplyMessage::Install { index, state, origin });
+                }
                 Output::Producers { .. } | Output::Stopped => {}
             }
         }
