@@ -6,7 +6,7 @@ DLOG_SOAK_SECONDS ?= 3600
 N ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test full soak lint docs compose interop sim sim-many fresh-machine
+.PHONY: help setup build demo test full soak lint docs compose interop sim sim-many mutants fresh-machine
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -22,6 +22,7 @@ demo: build ## a three-node cluster that loses its leader and no record; ends by
 
 test: build ## all tests, the documents' commands, the compose file and the demo
 	$(CARGO) test --workspace --locked
+	$(CARGO) run --locked -p dlog-sim --features mutants -- mutants --short
 	@scripts/interop.sh
 	@scripts/docs.sh
 	@scripts/compose-test.sh
@@ -52,6 +53,9 @@ sim: setup ## one simulated cluster: make sim SEED=42
 
 sim-many: setup ## N simulated clusters, seeds SEED to SEED+N-1: make sim-many N=1000
 	$(CARGO) run --locked -p dlog-sim -- --seed $(SEED) --count $(N)
+
+mutants: setup ## the mutation gate: each way to do it wrong is found, by how many seeds and by whom
+	$(CARGO) run --locked -p dlog-sim --features mutants -- mutants
 
 fresh-machine: ## prove make demo and make test in a bare Debian (as root)
 	@scripts/fresh-machine.sh

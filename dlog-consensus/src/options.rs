@@ -1,6 +1,7 @@
 //! What a replica may be told about itself, and the bounds it keeps.
 
 use crate::error::LoadError;
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::{LogId, ReplicaId, limits};
 use raft::{Config, ReadOnlyOption};
 use std::time::Duration;
@@ -105,7 +106,10 @@ impl ReplicaOptions {
             max_inflight_msgs: self.appends_in_flight_max(),
             check_quorum: true,
             pre_vote: true,
-            read_only_option: ReadOnlyOption::Safe,
+            read_only_option: match mutants::is(Mutant::LeaseRead) {
+                true => ReadOnlyOption::LeaseBased,
+                false => ReadOnlyOption::Safe,
+            },
             skip_bcast_commit: false,
             max_uncommitted_size: self.uncommitted_bytes_max as u64,
             ..Config::default()

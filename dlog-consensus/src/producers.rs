@@ -15,6 +15,7 @@ use crate::payload::Expired;
 use bytes::Bytes;
 use dlog_core::batch::{BatchHeader, ProducerSequence};
 use dlog_core::limits::PRODUCER_WINDOW_BATCHES;
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::{LogIndex, Offset, ProducerId};
 use prost::Message as _;
 use std::collections::{BTreeMap, VecDeque};
@@ -68,6 +69,9 @@ pub(crate) enum SequenceError {
 /// Decides on a batch of `count` records, given what is known of its producer.
 fn decide(known: Option<&Producer>, batch: ProducerSequence, count: u32) -> Result<Decision, SequenceError> {
     let found = batch.base_sequence;
+    if mutants::is(Mutant::SequenceUnchecked) {
+        return Ok(Decision::Append);
+    }
     let Some(producer) = known else {
         return if found == 0 { Ok(Decision::Append) } else { Err(SequenceError::Unknown { found }) };
     };
@@ -353,7 +357,7 @@ impl Producers {
     ) -> Result<Decision, SequenceError> {
         let known = self.known(batch.id);
         let decision = decide(known, batch, count)?;
-        if decision == Decision::Append {
+        if decision == Decision::Append && !mutants::is(Mutant::NoOverlay) {
             let producer = Producer::with(known, batch, count, base_offset, index);
             let before = self.overlay.insert(batch.id, producer);
             self.undo.push((batch.id, before));

@@ -28,6 +28,7 @@ use crate::raft_storage::RaftStorage;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use dlog_core::batch::BatchHeader;
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::write::{Create, LogPoint, ReplicaWrite, RestoredReplica, WriteOp};
 use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, Term};
 use raft::{Raft, RawNode, Ready, SnapshotStatus, StateRole};
@@ -363,6 +364,9 @@ impl Driver {
         self.raw.advance_append_async(ready);
         if !ops.is_empty() {
             self.write(now, number, ops, snapshot, out);
+            if mutants::is(Mutant::OwnCopyBeforeSync) && leads {
+                self.call(|raw| raw.on_persist_ready(number));
+            }
         } else if let Some(newest) = self.outstanding.back_mut() {
             newest.ready = number;
         } else {
@@ -471,7 +475,7 @@ impl Driver {
             let kind = message.kind;
             let promises_nothing =
                 matches!(kind, MessageKind::HeartbeatResponse | MessageKind::ReadIndex | MessageKind::SnapshotResponse);
-            let at_once = term_is_durable && (leads || promises_nothing);
+            let at_once = term_is_durable && (leads || promises_nothing) || leaves_early(kind, leads);
             match self.outstanding.back_mut() {
                 Some(newest) if !at_once => {
                     if newest.messages.len() < HELD_MESSAGES_MAX {
@@ -494,6 +498,15 @@ impl Driver {
             let (from, to, max_bytes, peer) = (fetch.from, fetch.to, fetch.max_bytes, fetch.peer);
             out.push(Output::ReadEntries { fetch: fetch.id, from, to, max_bytes, peer });
         }
+    }
+}
+
+/// What mutants send before it is durable.
+fn leaves_early(kind: MessageKind, leads: bool) -> bool {
+    match kind {
+        MessageKind::AppendResponse => mutants::is(Mutant::AnswerBeforeSync),
+        MessageKind::RequestVoteResponse => mutants::is(Mutant::VoteBeforeSync),
+        _ => leads && mutants::is(Mutant::LeadsBeforeTerm),
     }
 }
 

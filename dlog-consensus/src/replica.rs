@@ -34,6 +34,7 @@ use crate::snapshot::Snapshot;
 use changes::Changes;
 use dlog_core::batch::BatchHeader;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::write::{Create, LogPoint, RestoredReplica};
 use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, Term};
 use expiry::Expiry;
@@ -381,7 +382,9 @@ impl Replica {
             if before.role == Role::Leader {
                 let error = self.not_leader(true);
                 self.pending.fail_all(&error, out);
-                self.producers.drop_overlay();
+                if !mutants::is(Mutant::OverlayKept) {
+                    self.producers.drop_overlay();
+                }
                 self.handover = None;
                 self.moving = None;
                 self.sending.clear();
@@ -473,6 +476,8 @@ impl Replica {
         // then.
         let read_bound = match self.driver.is_installing() {
             true => self.progress.read_bound,
+            false if mutants::is(Mutant::ReadPastWritten) => high_watermark,
+            false if mutants::is(Mutant::ReadUncommitted) => view.written().next_offset,
             false => high_watermark.min(view.written().next_offset),
         };
         let (log_end, log_start) = (view.last().next_offset, self.log_start);
@@ -497,7 +502,10 @@ impl Replica {
 
     /// How far entries are for each kind of ack. Only of a leader.
     fn reached(&self) -> Reached {
-        let (quorum, leader) = (self.driver.commit(), self.driver.persisted());
+        let (quorum, leader) = match (self.driver.commit(), self.driver.persisted()) {
+            (_, leader) if mutants::is(Mutant::AckedOnLeader) => (leader, leader),
+            reached => reached,
+        };
         let mut all = quorum.min(leader);
         for voter in self.membership.voting().filter(|voter| *voter != self.replica) {
             let matched = self.matched(voter);

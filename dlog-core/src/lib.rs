@@ -15,6 +15,7 @@ pub mod error;
 pub mod frame;
 pub mod ids;
 pub mod limits;
+pub mod mutants;
 pub mod offset;
 pub mod record;
 mod snappy;

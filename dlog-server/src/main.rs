@@ -3,6 +3,9 @@
 use dlog_server::cli::Cli;
 use std::process::ExitCode;
 
+const _: () =
+    assert!(!dlog_core::mutants::ARE_HERE, "a node is never built with code that does things wrong on purpose");
+
 fn main() -> ExitCode {
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

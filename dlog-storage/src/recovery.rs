@@ -41,6 +41,7 @@ use crate::identity::ClusterId;
 use crate::journal::file::{FIRST_GROUP_AT, file_name, generation_of, read_whole};
 use crate::journal::set::IdleFile;
 use crate::journal::{GroupAt, Journal, JournalOptions, JournalPosition, JournalScan, JournalStart, scan_journal};
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::write::ReplicaWrite;
 use dlog_core::{LogIndex, ReplicaId, ShardId};
 use net::Nets;
@@ -127,7 +128,8 @@ impl Slots {
     /// Journal files before this generation are needed by no checkpoint.
     pub fn needed_from(&self) -> u64 {
         let generations = [self.a, self.b].into_iter().flatten().map(|(_, generation)| generation);
-        generations.min().unwrap_or(0)
+        let needed = if mutants::is(Mutant::RecycledTooSoon) { generations.max() } else { generations.min() };
+        needed.unwrap_or(0)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::recovery::{LogMaker, ShardPaths, Slots};
 use crate::replica_meta::ReplicaMeta;
 use checkpointing::Making;
 use dlog_core::limits::{GROUP_ZERO_KEPT_BYTES, GROUP_ZERO_KEPT_ENTRIES, GROUP_ZERO_SEGMENT_BYTES, TAIL_CACHE_BYTES};
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_core::{LogIndex, Offset, ReplicaId, ShardId};
 use std::collections::btree_map::Entry;
@@ -202,6 +203,9 @@ impl<D: Disk> ShardStore<D> {
             return Ok(self.last_group());
         }
         self.store_tables(writes)?;
+        if mutants::is(Mutant::CutBeforeGroup) {
+            self.apply_cuts(writes)?;
+        }
         let number = match self.journal.append(writes, &commits) {
             Ok(number) => number,
             Err(GroupFailure::NotWritten(error @ StorageError::Invalid { .. })) => return Err(error),
@@ -227,6 +231,17 @@ impl<D: Disk> ShardStore<D> {
             self.pending.extend(write.ops.into_iter().filter(for_segments).map(|op| (replica, op)));
         }
         Ok(GroupNumber(number))
+    }
+
+    /// What only a mutant does before a group is durable.
+    fn apply_cuts(&mut self, writes: &[ReplicaWrite]) -> Result<(), StorageError> {
+        let cuts = |write: &ReplicaWrite| {
+            let replica = write.replica;
+            let cuts = write.ops.iter().filter(|op| matches!(op, WriteOp::Cut { .. })).cloned();
+            cuts.map(move |cut| (replica, cut)).collect::<Vec<_>>()
+        };
+        self.pending.extend(writes.iter().take(1).flat_map(cuts));
+        self.apply_pending()
     }
 
     /// A table stands in its file, names and all, before a group says so.

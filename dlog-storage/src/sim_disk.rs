@@ -93,6 +93,7 @@ impl SimDisk {
             stats: SimDiskStats::default(),
             power_left: None,
             failing_syncs: 0,
+            failing_below: None,
             failing_writes: None,
             failing_reads: 0,
         };
@@ -118,6 +119,11 @@ impl SimDisk {
     /// The next syncs of files fail, and what they should have written will be lost.
     pub fn fail_syncs(&self, count: u32) {
         self.lock().failing_syncs = count;
+    }
+
+    /// The next sync of a file below this folder fails, as with [`SimDisk::fail_syncs`].
+    pub fn fail_sync_below(&self, folder: &str) {
+        self.lock().failing_below = Some(format!("{folder}/"));
     }
 
     /// The next writes fail with this kind of error after writing a part of the bytes.
@@ -357,8 +363,9 @@ impl DiskFile for SimFile {
         if !state.spend_power()? {
             return Err(power_is_out());
         }
-        if state.failing_syncs > 0 {
-            state.failing_syncs -= 1;
+        if state.failing_syncs > 0 || state.fails_below(self.inode) {
+            state.failing_syncs = state.failing_syncs.saturating_sub(1);
+            state.failing_below = None;
             let inode = inode(&mut state, self.inode);
             let given_up = std::mem::take(&mut inode.unsynced);
             inode.lost.extend(given_up);

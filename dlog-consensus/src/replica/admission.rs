@@ -11,6 +11,7 @@ use crate::proposal::Pending;
 use bytes::Bytes;
 use dlog_core::batch::{self, BatchHeader, ProducerSequence};
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::{FrameKind, LogId, LogIndex, MonotonicTime, Offset, RequestId, Term, limits};
 use raft_proto::eraftpb::{Entry, Message, MessageType};
 
@@ -105,6 +106,10 @@ impl Replica {
         }
         self.producers.keep();
         for pending in step.waiting {
+            if mutants::is(Mutant::DuplicateAckedAtOnce) && pending.index == LogIndex::ZERO {
+                out.push(Output::Reply { request: pending.request, result: Ok(pending.reply) });
+                continue;
+            }
             self.pending.push(pending);
         }
         self.settle(now, out);
@@ -136,7 +141,8 @@ impl Replica {
             if let Some(original) = self.admit_sequence(&header, next_offset, next_index)? {
                 let (base_offset, last_offset) = (original.base_offset, original.last_offset);
                 appended.push(Appended { base_offset, last_offset, duplicate: true });
-                waits_for = waits_for.max(original.index);
+                let at_once = mutants::is(Mutant::DuplicateAckedAtOnce);
+                waits_for = waits_for.max(if at_once { LogIndex::ZERO } else { original.index });
                 plan.push((Offset::ZERO, LogIndex::ZERO));
                 continue;
             }
@@ -182,7 +188,7 @@ impl Replica {
         index: LogIndex,
     ) -> Result<Option<crate::producers::KnownBatch>, ErrorDetail> {
         let Some(sequence) = header.producer() else { return Ok(None) };
-        if !self.driver.raft().apply_to_current_term() {
+        if !self.driver.raft().apply_to_current_term() && !mutants::is(Mutant::EarlyProducers) {
             let text = "the new leader has not yet applied what its predecessors left; send again in a moment";
             let error = ErrorDetail::rejected(ErrorCode::NotYetAvailable, Stage::Admission, text);
             return Err(error.with_retry_after_ms(RETRY_SOON_MS));

@@ -9,6 +9,7 @@ use crate::options::PENDING_READS_MAX;
 use crate::output::{Output, Reply};
 use bytes::{BufMut, Bytes, BytesMut};
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::{LogIndex, Offset, ReplicaId, RequestId};
 use std::collections::BTreeMap;
 
@@ -63,13 +64,17 @@ impl Reads {
 
     /// A context for one more attempt of a read.
     fn attempt(&mut self, read: u64) -> Vec<u8> {
-        self.attempts.insert(self.next, read);
+        self.attempts.insert(self.next_number(), read);
         self.next_context()
+    }
+
+    fn next_number(&self) -> u64 {
+        if mutants::is(Mutant::ReadContextReused) { 0 } else { self.next }
     }
 
     /// A context that no attempt has had; for a question of the replica itself, not one that anybody waits for here.
     pub(crate) fn next_context(&mut self) -> Vec<u8> {
-        let number = self.next;
+        let number = self.next_number();
         self.next += 1;
         let mut context = BytesMut::with_capacity(CONTEXT_BYTES);
         context.put_u64(self.replica.0);
@@ -183,6 +188,11 @@ impl Replica {
         };
         if let Some(error) = refused {
             out.push(Output::Reply { request, result: Err(error) });
+            return;
+        }
+        if mutants::is(Mutant::EndWithoutReadIndex) && self.driver.is_leader() {
+            let (high_watermark, index) = (self.progress.high_watermark, self.progress.commit);
+            out.push(Output::Reply { request, result: Ok(Reply::ReadIndex { high_watermark, index }) });
             return;
         }
         let deadline = self.ticks + DEADLINE_ELECTIONS * u64::from(self.options.election_ticks);

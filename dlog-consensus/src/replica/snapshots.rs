@@ -7,7 +7,9 @@ use super::Replica;
 use crate::error::Refusal;
 use crate::message::{MessageKind, PeerMessage};
 use crate::output::Output;
+use crate::producers::ProducerTable;
 use crate::snapshot::Snapshot;
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::{LogId, LogIndex, ReplicaId};
 use std::collections::BTreeMap;
 
@@ -59,7 +61,7 @@ impl Replica {
             return;
         }
         let view = &self.driver.storage().view;
-        let snapshot = Snapshot {
+        let mut snapshot = Snapshot {
             point: view.local_start(),
             as_of: view.applied().max(self.as_of),
             log_start: self.log_start,
@@ -67,6 +69,12 @@ impl Replica {
             table: self.producers.table().clone(),
             state: None,
         };
+        match () {
+            () if mutants::is(Mutant::SnapshotWithoutProducers) => snapshot.table = ProducerTable::new(1),
+            () if mutants::is(Mutant::SnapshotOfPlace) => snapshot.as_of = snapshot.point.index,
+            () if mutants::is(Mutant::StateOfApplied) => snapshot.as_of = view.applied(),
+            () => {}
+        }
         let wire = snapshot.encode();
         for message in &mut messages {
             message.snapshot = Some(wire.clone());

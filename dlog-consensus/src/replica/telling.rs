@@ -7,6 +7,7 @@ use crate::output::Output;
 use crate::status::{PeerStatus, Status};
 use bytes::Bytes;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::{LogId, LogIndex, ReplicaId};
 
 impl Replica {
@@ -65,7 +66,8 @@ impl Replica {
     /// whose table isn't durable, or a membership isn't: a start looks for changes of it behind the table's entry alone. The entry
     /// is committed, and durable here unless a snapshot named it: then the log here may end before it.
     pub fn producer_table(&self) -> Option<(LogIndex, Bytes)> {
-        let as_of = self.driver.storage().view.applied().max(self.as_of);
+        let known = if mutants::is(Mutant::StateOfApplied) { LogIndex::ZERO } else { self.as_of };
+        let as_of = self.driver.storage().view.applied().max(known);
         let durable = !self.driver.is_installing() && !self.driver.is_writing_membership();
         (durable && self.log != LogId::GROUP_ZERO).then(|| (as_of, self.producers.table().encode()))
     }

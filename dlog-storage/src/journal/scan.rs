@@ -13,6 +13,7 @@ use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::identity::ClusterId;
 use bytes::Bytes;
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::write::ReplicaWrite;
 use dlog_core::{LogIndex, ReplicaId, ShardId};
 use std::collections::BTreeMap;
@@ -105,7 +106,9 @@ impl<D: Disk> Scanner<'_, D> {
             stops.push((generation, stop));
         }
         for (generation, stop) in &stops {
-            self.refuse_committed(*generation, stop)?;
+            if !mutants::is(Mutant::BadGroupDropped) {
+                self.refuse_committed(*generation, stop)?;
+            }
             self.scan.torn |= stop.bad.is_some();
         }
         Ok(())
@@ -132,6 +135,9 @@ impl<D: Disk> Scanner<'_, D> {
                 let damage =
                     format!("frame {} of replica {} does not match its checksum", damage.index, damage.replica);
                 return Ok(ChainEnd { position, bad: Some(copy), damage: Some(damage) });
+            }
+            if mutants::is(Mutant::UnprovedGroupDropped) && !self.is_followed(generation, bytes, &copy) {
+                return Ok(ChainEnd { position, bad: None, damage: None });
             }
             self.take(generation, &copy, &writes);
             position = copy.end();
@@ -172,11 +178,20 @@ impl<D: Disk> Scanner<'_, D> {
         let expected = self.scan.end.number + 1;
         for at in blocks(stop.position, bytes) {
             let copies = self.copies_in(generation, bytes, at);
+            if mutants::is(Mutant::BadGroupDropped) {
+                break;
+            }
             if let Some(proof) = copies.into_iter().flatten().find(|copy| proves(copy, expected)) {
                 return Err(self.corrupt(generation, stop, &proof));
             }
         }
         Ok(())
+    }
+
+    /// Whether a seal or another group stands right behind this one.
+    fn is_followed(&self, generation: u64, bytes: &Bytes, group: &GroupCopy) -> bool {
+        let behind = blocks(group.end(), bytes).next().map(|at| self.copies_in(generation, bytes, at));
+        behind.into_iter().flatten().flatten().any(|copy| proves(&copy, group.header.number))
     }
 
     /// Proof in a file whose front does not go on with the chain.
@@ -187,7 +202,9 @@ impl<D: Disk> Scanner<'_, D> {
         from: u64,
         stops: &[(u64, ChainEnd)],
     ) -> Result<(), StorageError> {
-        let Some((stopped_in, stop)) = stops.last() else { return Ok(()) };
+        let Some((stopped_in, stop)) = stops.last().filter(|_| !mutants::is(Mutant::BadGroupDropped)) else {
+            return Ok(());
+        };
         let expected = self.scan.end.number + 1;
         for at in blocks(from, bytes) {
             for copy in self.copies_in(generation, bytes, at).into_iter().flatten() {

@@ -9,6 +9,7 @@ use crate::error::StorageError;
 use crate::identity::ClusterId;
 use dlog_core::ShardId;
 use dlog_core::limits::{JOURNAL_FILE_BYTES, JOURNAL_FILES_MAX, JOURNAL_FIRST_FILE_BYTES, JOURNAL_RESERVE_BYTES};
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::write::ReplicaWrite;
 
 /// A place in the journal behind a group: from where the next one is read.
@@ -260,7 +261,8 @@ impl<D: Disk> Journal<D> {
         let crc = self.builder.finish(self.context(), place, GroupKind::Group);
         let written = self.current.file.write_at(&self.builder.parts(writes), self.position);
         written.map_err(|error| GroupFailure::InDoubt(StorageError::io("write", &self.current.path, error)))?;
-        let synced = self.current.file.sync_data();
+        let unsynced = mutants::is(Mutant::MustSyncIgnored) && !has_frames;
+        let synced = if unsynced { Ok(()) } else { self.current.file.sync_data() };
         synced.map_err(|error| GroupFailure::InDoubt(StorageError::sync(&self.current.path, error)))?;
         self.position += bytes;
         self.last_number = place.number;
@@ -275,7 +277,7 @@ impl<D: Disk> Journal<D> {
     /// # Errors
     /// The disk's; nothing depends on a seal, but the disk is in a bad state.
     pub fn seal(&mut self) -> Result<(), StorageError> {
-        if self.sealed {
+        if self.sealed || mutants::is(Mutant::NoSeal) {
             return Ok(());
         }
         self.builder.clear();
@@ -338,6 +340,9 @@ impl<D: Disk> Journal<D> {
         let done = std::mem::replace(&mut self.current, next);
         self.old.push(IdleFile { generation: done.generation, bytes: done.bytes });
         self.position = FIRST_GROUP_AT;
+        if mutants::is(Mutant::RecycledBeforeCheckpoint) {
+            self.recycle_before(self.current.generation)?;
+        }
         Ok(())
     }
 }

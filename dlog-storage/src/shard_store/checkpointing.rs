@@ -9,6 +9,7 @@ use crate::log::Log;
 use crate::manifest::{self, Manifest};
 use crate::producers;
 use bytes::Bytes;
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::{LogIndex, ReplicaId};
 use std::collections::VecDeque;
 
@@ -104,6 +105,9 @@ impl<D: Disk> ShardStore<D> {
             self.disk.sync_dir(&dir).map_err(|error| self.poison(StorageError::sync(&dir, error)))?;
             self.unsynced_dirs.remove(&dir);
             return Ok(false);
+        }
+        if mutants::is(Mutant::CheckpointBeforeSegments) {
+            captured.logs.clear();
         }
         if let Some(replica) = captured.logs.pop_front() {
             let log = self.replicas.get_mut(&replica).and_then(|known| known.log.as_mut());

@@ -28,6 +28,8 @@ pub(super) struct State {
     /// Changing calls that still work before the power goes.
     pub(super) power_left: Option<u64>,
     pub(super) failing_syncs: u32,
+    /// The next sync of a file whose name begins so fails.
+    pub(super) failing_below: Option<String>,
     pub(super) failing_writes: Option<(u32, ErrorKind)>,
     pub(super) failing_reads: u32,
 }
@@ -51,6 +53,13 @@ impl State {
                 Ok(*left > 0)
             }
         }
+    }
+
+    pub(super) fn fails_below(&self, inode: u64) -> bool {
+        let is_it = |name: &String, node: &Node| {
+            *node == Node::File(inode) && self.failing_below.iter().any(|below| name.starts_with(below))
+        };
+        self.failing_below.is_some() && self.names.iter().any(|(name, node)| is_it(name, node))
     }
 
     pub(super) fn check_power(&self) -> io::Result<()> {
@@ -141,6 +150,7 @@ impl State {
     pub(super) fn crash(&mut self) {
         self.epoch += 1;
         self.power_left = None;
+        self.failing_below = None;
         (self.failing_syncs, self.failing_writes, self.failing_reads) = (0, None, 0);
         self.inodes.values_mut().for_each(|inode| inode.handles = 0);
         if self.options.lose_unsynced == LoseUnsynced::Nothing {

@@ -1,9 +1,10 @@
 //! Ways to do it wrong on purpose: each must be found by a checker, or the checkers prove nothing.
 //!
-//! They stand in the simulator's shell, where they are chosen at run time: the production code has no switches for them.
+//! A few stand in the simulator's shell. All others are mutants of production code (`dlog_core::mutants`), which only a build
+//! with the feature `mutants` has. `gate` runs them all.
 
-use crate::protobuf;
-use bytes::Bytes;
+#[cfg(feature = "mutants")]
+use dlog_core::mutants::{self, Mutant};
 use std::fmt;
 
 /// What is done wrong.
@@ -21,24 +22,28 @@ pub enum Broken {
     UncommittedRead,
     /// A producer retries a batch whose fate is unknown under a new sequence, as one without idempotence would.
     RetryWithoutSequence,
-    /// Snapshots carry no producers.
-    SnapshotWithoutProducers,
-    /// The receiver of a snapshot takes its state for that of the place where the log goes on, and applies what comes up to the
-    /// state's own entry once more.
-    SnapshotStateTooOld,
+    /// Production code does it wrong.
+    #[cfg(feature = "mutants")]
+    Production(Mutant),
 }
 
 impl Broken {
-    /// All that are wrong.
-    pub const ALL: [Broken; 7] = [
+    /// Those of the simulator's shell, which every build has.
+    pub const SHELL: [Broken; 5] = [
         Broken::NoSync,
         Broken::SyncLater,
         Broken::VotesForgotten,
         Broken::UncommittedRead,
         Broken::RetryWithoutSequence,
-        Broken::SnapshotWithoutProducers,
-        Broken::SnapshotStateTooOld,
     ];
+
+    /// All that this build can do wrong.
+    pub fn all() -> Vec<Broken> {
+        let all = Broken::SHELL.into_iter();
+        #[cfg(feature = "mutants")]
+        let all = all.chain(Mutant::ALL.iter().copied().map(Broken::Production));
+        all.collect()
+    }
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -49,28 +54,32 @@ impl Broken {
             Broken::VotesForgotten => "votes-forgotten",
             Broken::UncommittedRead => "uncommitted-read",
             Broken::RetryWithoutSequence => "retry-without-sequence",
-            Broken::SnapshotWithoutProducers => "snapshot-without-producers",
-            Broken::SnapshotStateTooOld => "snapshot-state-too-old",
+            #[cfg(feature = "mutants")]
+            Broken::Production(mutant) => mutant.name(),
         }
     }
 
-    /// A snapshot's data as this build sends it, for a log that goes on behind entry `index`.
-    pub fn spoil(self, data: &Bytes, index: u64) -> Bytes {
-        // Of its fields 2 is the entry that the state is as of, and 6 the table of producers.
-        let field = match self {
-            Broken::SnapshotWithoutProducers => 6,
-            Broken::SnapshotStateTooOld => 2,
-            _ => return data.clone(),
-        };
-        let mut fields = protobuf::without(data, field);
+    /// What is wrong, in a sentence.
+    pub const fn wrong(self) -> &'static str {
         match self {
-            Broken::SnapshotWithoutProducers => fields.extend([0x32, 2, 8, 1]),
-            _ => {
-                fields.push(0x10);
-                protobuf::put_varint(&mut fields, index);
-            }
+            Broken::No => "Nothing is wrong.",
+            Broken::NoSync => "Syncs do nothing.",
+            Broken::SyncLater => "Writes count as durable at once, and are synced in the background.",
+            Broken::VotesForgotten => "Votes and terms aren't written.",
+            Broken::UncommittedRead => "Readers are given what is in the log, committed or not.",
+            Broken::RetryWithoutSequence => "A producer that isn't idempotent sends again what may have been appended.",
+            #[cfg(feature = "mutants")]
+            Broken::Production(mutant) => mutant.wrong(),
         }
-        Bytes::from(fields)
+    }
+
+    /// From now on production code on this thread does this wrong, and nothing else.
+    pub fn begin(self) {
+        #[cfg(feature = "mutants")]
+        mutants::choose(match self {
+            Broken::Production(mutant) => Some(mutant),
+            _ => None,
+        });
     }
 
     /// Whether the checker of promises is left out, which would find it at the first start: another one must, too.
@@ -80,7 +89,7 @@ impl Broken {
 
     /// By its name on the command line.
     pub fn by_name(name: &str) -> Option<Broken> {
-        Broken::ALL.into_iter().chain([Broken::No]).find(|broken| broken.name() == name)
+        Broken::all().into_iter().chain([Broken::No]).find(|broken| broken.name() == name)
     }
 }
 

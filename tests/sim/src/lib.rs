@@ -16,14 +16,15 @@
 pub mod broken;
 pub mod checkers;
 pub mod clients;
+pub mod gate;
 pub mod many;
 pub mod network;
 pub mod node;
 pub mod options;
-pub mod protobuf;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod scenes;
 pub mod schedule;
 pub mod trace;
 pub mod world;

@@ -2,21 +2,26 @@
 
 use dlog_sim::many::{Seeds, cores};
 use dlog_sim::run::timeline;
-use dlog_sim::{Broken, Options, Report, Shape, run};
+use dlog_sim::{Broken, Options, Report, Shape, gate, run};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: dlog-sim --seed N [--count N] [--shape mixed|power-loss] [--broken NAME] [--threads N] [--trace]
+usage: dlog-sim --seed N [--count N] [--shape NAME] [--broken NAME] [--threads N] [--trace]
+       dlog-sim mutants [--short] [--seed N] [--broken NAME] [--threads N] [--trace]
 
 Plays a simulated cluster: production replicas and storage over simulated disks and network.
   --seed N       what is drawn (default 1)
   --count N      so many seeds, from --seed up (default 1)
-  --shape NAME   everything (mixed), or all nodes losing power again and again (power-loss); default: by the seed
-  --broken NAME  do it wrong on purpose: no-sync, sync-later, votes-forgotten, uncommitted-read,
-                 retry-without-sequence, snapshot-without-producers, snapshot-state-too-old
+  --shape NAME   everything (mixed), all nodes losing power again and again (power-loss), leaders cut off (splits),
+                 disks that fail (bad-disks), ends asked for all the time (asked), replicas moved (moves);
+                 default: by the seed
+  --broken NAME  do it wrong on purpose: no-sync, sync-later, votes-forgotten, uncommitted-read, retry-without-sequence,
+                 and in a build with `--features mutants` every mutant that the gate names
+  mutants        the mutation gate: each way to do it wrong must be found; --short: those that few seeds find;
+                 --trace: with what was seen
   --threads N    seeds at once (default: one for each core)
   --trace        show every event of a single seed
-exit codes: 0 passed, 2 wrong usage, 10 crash, 11 not live, 12 a promise broken";
+exit codes: 0 passed, 2 wrong usage, 10 crash, 11 not live, 12 a promise broken; of the gate 0 or 1";
 
 /// Of many failing seeds so many are told in full.
 const TIMELINES_MAX: usize = 3;
@@ -29,10 +34,15 @@ const USAGE_CODE: u8 = 2;
 struct Arguments {
     seeds: Seeds,
     trace: bool,
+    /// The mutation gate is asked for.
+    gate: bool,
+    /// And only what few seeds find.
+    short: bool,
 }
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
+        Ok(Some(arguments)) if arguments.gate => gate(&arguments),
         Ok(Some(arguments)) if arguments.seeds.count == 1 => one(&arguments),
         Ok(Some(arguments)) => many(&arguments.seeds),
         Ok(None) => {
@@ -48,13 +58,15 @@ fn main() -> ExitCode {
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
     let seeds = Seeds { first: 1, count: 1, shape: None, broken: Broken::No, threads: cores() };
-    let mut parsed = Arguments { seeds, trace: false };
+    let mut parsed = Arguments { seeds, trace: false, gate: false, short: false };
     let mut arguments = arguments;
     while let Some(name) = arguments.next() {
         match name.as_str() {
             "--help" | "-h" => return Ok(None),
-            "--trace" => {
-                parsed.trace = true;
+            "--trace" | "--short" | "mutants" => {
+                parsed.trace |= name == "--trace";
+                parsed.short |= name == "--short";
+                parsed.gate |= name == "mutants";
                 continue;
             }
             "--seed" | "--count" | "--shape" | "--broken" | "--threads" => {}
@@ -139,4 +151,31 @@ fn many(seeds: &Seeds) -> ExitCode {
     let all: Vec<String> = failed.iter().map(|report| report.seed.to_string()).collect();
     println!("failed: {}\n{}", all.join(" "), again(seeds, first.seed));
     code(first)
+}
+
+/// Runs the mutation gate: all that is found in time, and the seeds pass where nothing is wrong?
+fn gate(arguments: &Arguments) -> ExitCode {
+    let Arguments { seeds, short, .. } = arguments;
+    let (only, threads) = (seeds.broken, seeds.threads);
+    if cfg!(not(feature = "mutants")) {
+        println!("built without the mutants of production code: use make mutants");
+    }
+    println!("{:<27} {:<11}{:>4}    {:<4} found by", "wrong", "runs", "seed", "max");
+    let mut verdicts = Vec::new();
+    let wanted =
+        gate::trials(*short, seeds.first).into_iter().filter(|trial| only == Broken::No || trial.broken == only);
+    for trial in wanted {
+        let verdict = trial.judge(threads);
+        println!("{verdict}");
+        if let Some((_, failure)) = verdict.found.as_ref().filter(|_| arguments.trace) {
+            println!("    {failure}");
+        }
+        verdicts.push(verdict);
+    }
+    let right = gate::play_right(&verdicts, threads);
+    right.iter().for_each(|right| println!("{right}"));
+    let found = verdicts.iter().filter(|verdict| verdict.found.is_some()).count();
+    println!("{found} of {} found", verdicts.len());
+    let passed = found == verdicts.len() && right.iter().all(|right| right.failed.is_none());
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -71,10 +71,13 @@ impl Network {
     }
 }
 
-/// A partition of so many nodes (at least two), in any of its forms.
-pub fn draw_cuts(random: &mut fastrand::Rng, nodes: usize) -> Cuts {
+/// A partition of so many nodes (at least two), in any of its forms. Those of one node are of `first`, or of any.
+pub fn draw_cuts(random: &mut fastrand::Rng, nodes: usize, first: Option<usize>) -> Cuts {
     let mut order: Vec<usize> = (0..nodes).collect();
     random.shuffle(&mut order);
+    if let Some(at) = order.iter().position(|node| Some(*node) == first) {
+        order.swap(0, at);
+    }
     let first = order[0];
     let others = &order[1..];
     let pairs = |left: &[usize], right: &[usize]| -> Cuts {
@@ -122,7 +125,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         for round in 0..500 {
             let nodes = 2 + round % 6;
-            let cuts = draw_cuts(&mut random, nodes);
+            let cuts = draw_cuts(&mut random, nodes, [None, Some(round % 2)][round % 3 / 2]);
             assert!(cuts.iter().all(|(from, to)| from != to && *from < nodes && *to < nodes), "{cuts:?}");
         }
     }

@@ -1,5 +1,6 @@
 //! Runs one seed from beginning to end, and turns a panic of the code under test into a failure with its text.
 
+use crate::Broken;
 use crate::options::Options;
 use crate::report::{Failure, Report};
 use crate::trace::Focus;
@@ -43,16 +44,22 @@ pub fn timeline(options: &Options, failure: &Failure) -> Vec<String> {
 }
 
 fn play(options: &Options) -> (Report, Vec<String>) {
-    keep_panics();
     let mut world = World::new(options.clone());
-    PANIC.set(Some(String::new()));
-    let played = panic::catch_unwind(AssertUnwindSafe(|| world.play()));
-    let text = PANIC.take().unwrap_or_default();
-    let failure = match played {
-        Ok(Ok(())) => None,
-        Ok(Err(failure)) => Some(failure),
-        Err(_) => Some(Failure::crash(text)),
-    };
+    let failure = guarded(options.broken, || world.play()).err();
     let lines = world.trace.take_kept();
     (world.report(failure), lines)
+}
+
+/// Plays something with this wrong; a panic is a failure.
+///
+/// # Errors
+/// What it says, or the panic's text.
+pub fn guarded(broken: Broken, play: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    keep_panics();
+    PANIC.set(Some(String::new()));
+    broken.begin();
+    let played = panic::catch_unwind(AssertUnwindSafe(play));
+    Broken::No.begin();
+    let text = PANIC.take().unwrap_or_default();
+    played.unwrap_or_else(|_| Err(Failure::crash(text)))
 }

@@ -2,7 +2,7 @@
 
 use dlog_tidy::assert_none;
 use dlog_tidy::rules::sizes::Ratchet;
-use dlog_tidy::rules::{arrows, attributes, code_map, docs, markdown, paths, purity, sizes, words};
+use dlog_tidy::rules::{arrows, attributes, code_map, docs, markdown, mutants, paths, purity, sizes, words};
 use dlog_tidy::tree::Tree;
 
 /// The crates whose files the code map names one by one.
@@ -21,6 +21,11 @@ const MAPPED: &[&str] = &[
 #[test]
 fn arrows_run_one_way() {
     assert_none("arrows", &arrows::check(&Tree::load().ending("Cargo.toml")));
+}
+
+#[test]
+fn nothing_is_done_wrong_unless_the_simulator_is_asked_to() {
+    assert_none("mutants", &mutants::check(&Tree::load().ending("Cargo.toml")));
 }
 
 #[test]

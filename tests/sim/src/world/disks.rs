@@ -2,9 +2,10 @@
 //! in the pauses seal, prepare, checkpoint. Each call into the store happens at one moment, but the power may go in the
 //! middle of it.
 
-use super::{Event, World};
+use super::{Event, Phase, World};
 use crate::broken::Broken;
 use crate::node::{DiskMessage, DiskStep, DiskThread, Inbound, Process};
+use crate::options::Fault;
 use crate::report::Failure;
 use crate::schedule::{MICROSECOND, MILLISECOND};
 use dlog_consensus::WriteId;
@@ -21,6 +22,8 @@ const IDLE_BEFORE_SEAL: u64 = 5 * MILLISECOND;
 const RETRY_WRITE_OUT: u64 = 500 * MILLISECOND;
 /// How late a build syncs that does so in the background.
 const BACKGROUND_SYNC: u64 = 100 * MILLISECOND;
+/// Steps of a checkpoint between two groups, as production makes them.
+const CHECKPOINT_STEPS: usize = 2;
 /// Bytes of the next journal file made ready with each group.
 const PREPARE_BYTES: u64 = 16 << 10;
 
@@ -98,8 +101,9 @@ impl World {
         done
     }
 
-    /// Collects what queued: a group, a checkpoint or the end.
+    /// Collects what queued: a group, a checkpoint or the end. Of a checkpoint on its way a few steps come first.
     fn begin(&mut self, node: usize, process: &mut Process) -> Result<(), StorageError> {
+        self.go_on_with_checkpoint(process)?;
         let disk = &mut process.disk;
         let store = process.store.as_mut().expect("open until closed");
         while let Some(DiskMessage::Writes(_) | DiskMessage::CatalogueSynced(..)) = disk.queue.front() {
@@ -130,6 +134,10 @@ impl World {
             }
             Some(DiskMessage::Stop(tables)) => self.next_step(node, disk, DiskStep::Close(tables), MICROSECOND),
             Some(DiskMessage::Writes(_) | DiskMessage::CatalogueSynced(..)) | None => {
+                if process.store.as_ref().is_some_and(dlog_storage::ShardStore::is_checkpointing) {
+                    self.next_step(node, &mut process.disk, DiskStep::Begin, 50 * MICROSECOND);
+                    return Ok(());
+                }
                 let delay = if count > 0 { MILLISECOND } else { IDLE_BEFORE_SEAL };
                 if count > 0 {
                     ask_for_checkpoint(process, true);
@@ -151,6 +159,7 @@ impl World {
         if self.options.broken == Broken::VotesForgotten {
             writes.iter_mut().for_each(|write| write.ops.retain(|op| !matches!(op, WriteOp::HardState { .. })));
         }
+        self.interrupt_cut(node, &writes);
         let syncs = writes.iter().any(|write| !write.ops.is_empty());
         let store = process.store.as_mut().expect("open until closed");
         let number = store.commit(writes)?;
@@ -158,6 +167,17 @@ impl World {
         let delay = if syncs { self.sync_time(node) } else { MICROSECOND };
         self.next_step(node, &mut process.disk, DiskStep::Tell(durable, syncs), delay);
         Ok(())
+    }
+
+    /// A group that takes frames away is rare, and so is a fault in its middle: sometimes one is made.
+    fn interrupt_cut(&mut self, node: usize, writes: &[ReplicaWrite]) {
+        let cuts = |op: &WriteOp| matches!(op, WriteOp::Cut { .. } | WriteOp::Reset(_));
+        let may = self.phase == Phase::Safety && self.options.faults.iter().any(|fault| fault.0 == Fault::PowerSoon);
+        if may && writes.iter().flat_map(|write| &write.ops).any(cuts) && self.fault_random.u8(0..4) > 0 {
+            self.nodes[node].disk.cut_power_after(self.fault_random.u64(1..8));
+            self.nodes[node].power_armed = Some(self.draw_loss());
+            self.nodes[node].disk_faulted = true;
+        }
     }
 
     /// Half of the time of a sync: it counts as done somewhere in the middle.
@@ -194,7 +214,8 @@ impl World {
     /// After a group: the next one, or a pause.
     fn go_on(&mut self, node: usize, process: &mut Process) {
         ask_for_checkpoint(process, false);
-        let more = !process.disk.queue.is_empty() || !process.disk.writes.is_empty();
+        let checkpointing = process.store.as_ref().is_some_and(dlog_storage::ShardStore::is_checkpointing);
+        let more = !process.disk.queue.is_empty() || !process.disk.writes.is_empty() || checkpointing;
         let (step, delay) = if more { (DiskStep::Begin, 5 * MICROSECOND) } else { (DiskStep::Idle, IDLE_BEFORE_SEAL) };
         self.next_step(node, &mut process.disk, step, delay);
     }
@@ -205,12 +226,27 @@ impl World {
         process: &mut Process,
         tables: Vec<crate::node::ProducerTable>,
     ) -> Result<(), StorageError> {
-        process.disk.checkpoint_asked = false;
         let store = process.store.as_mut().expect("open until closed");
-        match store.checkpoint(tables) {
-            Ok(()) => {
+        match store.begin_checkpoint(tables) {
+            Ok(()) => {}
+            Err(StorageError::Full { .. } | StorageError::JournalFull { .. }) => process.disk.checkpoint_asked = false,
+            Err(error) => return Err(error),
+        }
+        self.note(format_args!("node {node} begins a checkpoint"));
+        self.go_on(node, process);
+        Ok(())
+    }
+
+    /// A few steps, so that groups come between them.
+    fn go_on_with_checkpoint(&mut self, process: &mut Process) -> Result<(), StorageError> {
+        let store = process.store.as_mut().expect("open until closed");
+        if !store.is_checkpointing() {
+            return Ok(());
+        }
+        match store.checkpoint_slice(CHECKPOINT_STEPS) {
+            Ok(false) => return Ok(()),
+            Ok(true) => {
                 self.counts.checkpoints += 1;
-                self.note(format_args!("node {node} checkpoint"));
                 let starts = store.take_local_starts();
                 if !starts.is_empty() {
                     self.counts.drops += starts.len() as u64;
@@ -220,7 +256,7 @@ impl World {
             Err(StorageError::Full { .. } | StorageError::JournalFull { .. }) => {}
             Err(error) => return Err(error),
         }
-        self.go_on(node, process);
+        process.disk.checkpoint_asked = false;
         Ok(())
     }
 

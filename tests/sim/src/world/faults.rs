@@ -64,6 +64,10 @@ impl World {
                 one.slow_until = self.schedule.now() + self.fault_random.u64(500..6_000) * MILLISECOND;
             }
             Fault::DiskError => self.break_disk(node),
+            Fault::CheckpointError => {
+                self.nodes[node].disk.fail_sync_below("shard-0/logs");
+                self.nodes[node].disk_faulted = true;
+            }
             Fault::Transfer => {
                 let logs = self.directory.logs();
                 if let Some(log) = self.fault_random.choice(logs) {
@@ -121,7 +125,11 @@ impl World {
         self.partition += 1;
         self.counts.partitions += 1;
         self.network.heal();
-        self.cuts = draw_cuts(&mut self.fault_random, nodes);
+        // Half of the time it is a leader that meets it.
+        let leads = |node: &usize| self.nodes[*node].process.as_ref().is_some_and(|one| leads_data(&one.host));
+        let leaders: Vec<usize> = (0..nodes).filter(leads).collect();
+        let leader = self.fault_random.choice(leaders).filter(|_| self.fault_random.bool());
+        self.cuts = draw_cuts(&mut self.fault_random, nodes, leader);
         self.network.sever(&self.cuts);
         self.break_streams();
         let (length, partition) = (self.fault_random.u64(100..5_000) * MILLISECOND, self.partition);
@@ -201,4 +209,11 @@ impl World {
         let _ = dlog_storage::StateStore::sync(&self.nodes[node].state);
         self.kill(node, LoseUnsynced::Nothing);
     }
+}
+
+/// Whether a node leads a log that clients write to.
+fn leads_data(host: &dlog_consensus::Host) -> bool {
+    host.led()
+        .iter()
+        .any(|replica| host.get(*replica).is_some_and(|machine| machine.log() != dlog_core::LogId::GROUP_ZERO))
 }

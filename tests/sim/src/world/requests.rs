@@ -6,18 +6,22 @@ use crate::checkers::acks::SentBatch;
 use crate::clients::producers::Fate;
 use crate::clients::{Answer, Asker};
 use crate::node::{Inbound, number_of};
+use crate::options::Shape;
 use crate::report::Failure;
 use crate::schedule::{MICROSECOND, MILLISECOND};
 use dlog_consensus::{Acks, Appended, Proposal};
 use dlog_core::error::Outcome;
 use dlog_core::{LogId, Offset, RequestId, TimestampMs};
 
-/// How long a producer waits for an attempt.
-const PATIENCE: u64 = 1_500 * MILLISECOND;
+/// How long a producer waits for an attempt, at most.
+const PATIENCE_MS: u64 = 1_500;
 /// A wall-clock time that leaders stamp, for partitions that want it.
 const APPEND_TIME: TimestampMs = TimestampMs(1_700_000_000_000);
 /// Of so many rejections of a producer that isn't idempotent, it gives up after one.
 const REJECTED_GIVEN_UP: u8 = 6;
+/// How often one node is asked for one end many times in a row, and for how long.
+const BURST_EVERY: u64 = 300 * MILLISECOND;
+const BURST: u64 = 30 * MILLISECOND;
 /// The bytes that a reader asks for at most.
 const READ_BYTES_MAX: usize = 40_000;
 
@@ -50,8 +54,12 @@ impl World {
     /// Sends a request, for the first time or again.
     pub(crate) fn send(&mut self, producer: usize, number: u64) {
         let one = &mut self.producers[producer];
-        let (log, node) = (one.log, one.leader);
+        let (log, mut node) = (one.log, one.leader);
         let Some((attempt, request)) = one.attempt(number) else { return };
+        // Not all clients take the same node for the leader.
+        if self.client_random.u8(0..32) == 0 {
+            node = self.client_random.usize(0..self.nodes.len());
+        }
         let stamped = log.0.is_multiple_of(2);
         let proposal = Proposal {
             request: RequestId(0),
@@ -62,7 +70,8 @@ impl World {
         let asker = Asker::Producer { producer, number, attempt };
         let inbound = Inbound::Propose { log, asker, proposal };
         self.ask(node, inbound);
-        self.schedule.after(PATIENCE, Event::Timeout { producer, number, attempt });
+        let patience = self.client_random.u64(PATIENCE_MS / 4..=PATIENCE_MS) * MILLISECOND;
+        self.schedule.after(patience, Event::Timeout { producer, number, attempt });
     }
 
     /// A request leaves a client; its connection may break first.
@@ -297,21 +306,37 @@ impl World {
             let process = self.nodes[*node].process.as_ref()?;
             Some(process.host.get(*process.by_log.get(&log)?)?.is_leader())
         };
-        let leader = nodes.iter().rev().copied().find(|node| leads(node) == Some(true));
+        let first = self.client_random.usize(0..nodes.len().max(1));
+        let leader = nodes.iter().cycle().skip(first).take(nodes.len()).copied().find(|node| leads(node) == Some(true));
         let any = self.client_random.choice(nodes)?;
         Some((log, leader.filter(|_| self.client_random.u8(0..other) > 0).unwrap_or(any)))
     }
 
-    /// Somebody asks a node, the leader or another, where a log ends.
+    /// Somebody asks a node where a log ends: the leader or another, and sometimes any node, many times in a row.
     pub(crate) fn on_ask_end(&mut self) {
         if self.phase == Phase::Over {
             return;
         }
-        let pause = self.client_random.u64(20..300) * MILLISECOND;
-        self.schedule.after(pause, Event::AskEnd);
-        let Some((log, node)) = self.draw_leader(2) else { return };
+        let now = self.schedule.now();
+        let asked = self.options.shape == Shape::Asked;
+        let in_burst = asked || now % BURST_EVERY < BURST;
+        let pause = self.client_random.u64(if in_burst { 1..5 } else { 20..200 });
+        self.schedule.after(pause * MILLISECOND, Event::AskEnd);
+        let drawn = if asked || in_burst { self.burst_at((now / BURST_EVERY) as usize) } else { self.draw_leader(2) };
+        let Some((log, node)) = drawn else { return };
         let known = self.checkers.of(log).acks.acked_end();
         self.ask(node, Inbound::ReadIndex { log, asker: Asker::End { log, known } });
+    }
+
+    /// The log and node of one burst; where everybody asks all the time, any node.
+    fn burst_at(&mut self, burst: usize) -> Option<(LogId, usize)> {
+        let logs = self.directory.logs();
+        let log = *logs.get(burst / 3 % logs.len().max(1))?;
+        let nodes = self.directory.nodes_of(log);
+        if self.options.shape == Shape::Asked {
+            return Some((log, self.client_random.choice(nodes)?));
+        }
+        Some((log, *nodes.get(burst % nodes.len().max(1))?))
     }
 }
 

@@ -283,10 +283,7 @@ impl World {
     }
 
     /// A message leaves.
-    fn post(&mut self, node: usize, mut message: PeerMessage) -> Result<(), Failure> {
-        if let Some(snapshot) = &mut message.snapshot {
-            snapshot.data = self.options.broken.spoil(&snapshot.data, snapshot.index.0);
-        }
+    fn post(&mut self, node: usize, message: PeerMessage) -> Result<(), Failure> {
         if !self.options.broken.spares_promises() {
             let log = self.directory.log_of(message.from);
             self.checkers.promises.sent(&message).map_err(|what| Failure::correctness(what).about(log))?;
