@@ -417,7 +417,8 @@ impl Driver {
         if first <= storage.view.last().index {
             storage.view.cut(first);
             storage.drop_fetches();
-            ops.push(WriteOp::Cut { from: first });
+            let too_far = u64::from(mutants::is(Mutant::CutTooFar));
+            ops.push(WriteOp::Cut { from: LogIndex(first.0 - too_far) });
         }
         let mut frames = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -431,7 +432,7 @@ impl Driver {
     fn next_write(&mut self, ops: Vec<WriteOp>) -> (WriteId, ReplicaWrite) {
         self.last_write += 1;
         self.noted_commit = self.raw.raft.raft_log.committed;
-        let commit = LogIndex(self.noted_commit);
+        let commit = LogIndex(if mutants::is(Mutant::CommitNotCarried) { 0 } else { self.noted_commit });
         (WriteId(self.last_write), ReplicaWrite { replica: self.replica, log: self.log, commit, ops })
     }
 

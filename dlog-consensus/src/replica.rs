@@ -506,6 +506,7 @@ impl Replica {
             (_, leader) if mutants::is(Mutant::AckedOnLeader) => (leader, leader),
             reached => reached,
         };
+        let quorum = if mutants::is(Mutant::LearnerCounted) { self.reached_with_learners(leader) } else { quorum };
         let mut all = quorum.min(leader);
         for voter in self.membership.voting().filter(|voter| *voter != self.replica) {
             let matched = self.matched(voter);
@@ -514,6 +515,14 @@ impl Replica {
             }
         }
         Reached { quorum, leader, all }
+    }
+
+    /// How far a majority's worth of members has the log, learners among them.
+    fn reached_with_learners(&self, leader: LogIndex) -> LogIndex {
+        let has = |member: ReplicaId| if member == self.replica { leader } else { self.matched(member) };
+        let mut reached: Vec<LogIndex> = self.membership.members().into_iter().map(has).collect();
+        reached.sort_unstable_by(|one, other| other.cmp(one));
+        reached[self.membership.voters.len() / 2]
     }
 
     fn matched(&self, member: ReplicaId) -> LogIndex {

@@ -186,7 +186,7 @@ impl ReplicaLoader {
         }
         match frame.kind {
             FrameKind::Records | FrameKind::NoOp | FrameKind::LogStart | FrameKind::ProducerExpiry => {}
-            FrameKind::Configuration if found > self.membership_index && found <= self.commit => {
+            FrameKind::Configuration if found > self.changed_up_to() && found <= self.commit => {
                 self.apply_change(&frame).map_err(|reason| wrong(&reason))?;
             }
             FrameKind::Configuration => {
@@ -203,6 +203,11 @@ impl ReplicaLoader {
         self.before = Some(point);
         self.next = found.next();
         Ok(())
+    }
+
+    /// Changes up to here are in the membership.
+    fn changed_up_to(&self) -> LogIndex {
+        if mutants::is(Mutant::ChangesBelowState) { LogIndex::ZERO } else { self.membership_index }
     }
 
     /// A committed frame that the table doesn't know yet.

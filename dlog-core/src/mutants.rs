@@ -68,6 +68,21 @@ mutants! {
     EndWithoutReadIndex "end-without-read-index" "A leader says where the log ends without asking a majority."
     LeaseRead "lease-read" "A leader answers reads for as long as it takes itself for one."
 
+    // Membership.
+    LearnerCounted "learner-counted" "What learners hold counts for acks as if they voted."
+    ChangesBelowState "changes-below-state" "Changes of membership are applied once more by who has them already, from a snapshot or a start."
+    NewcomersNotAwaited "newcomers-not-awaited" "The joint state is entered before those who are to vote have the log."
+    ChangeInFlight "change-in-flight" "A change of membership is proposed while another is in flight."
+    LeavesWithoutHandover "leaves-without-handover" "A leader that will have no vote leaves the joint state itself, and hands nothing over."
+    LateConfirmation "late-confirmation" "The catalogue takes a confirmation for the newest intent, whichever it was made for."
+    DeletedOnIntent "deleted-on-intent" "A replica is deleted as soon as it is no longer intended, before its log goes without it."
+    UsedIdStartedEmpty "used-id-started-empty" "A checkpoint forgets which replicas were deleted, so that their ids can be started empty."
+    StaleBootAccepted "stale-boot-accepted" "A node is believed with an earlier start of its directory than was seen."
+
+    // Commit.
+    CommitNotCarried "commit-not-carried" "The commit index doesn't go with a replica's records."
+    CutTooFar "cut-too-far" "A cut takes the frame before it, too, which may be committed."
+
     // Storage.
     CutBeforeGroup "cut-before-group" "A cut takes segments before the group that says so is durable."
     RecycledBeforeCheckpoint "recycled-before-checkpoint" "A file of the journal is used again as soon as it is full, before the checkpoint that does without it."

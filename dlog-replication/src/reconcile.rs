@@ -7,6 +7,7 @@
 use crate::catalogue::{Catalogue, PartitionInfo, TopicInfo};
 use crate::intent::Intent;
 use crate::settings::TopicSettings;
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::{LogId, LogIndex, NodeId, PartitionIndex, ReplicaId, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -148,6 +149,9 @@ fn is_out_of_use(catalogue: &Catalogue, local: &LocalReplica) -> bool {
     let deleted = catalogue.deleted_at(local.log).is_some_and(|at| at > local.intent);
     // The holders are fewer only by a confirmation of the newest intent, and no id comes back.
     let partition = catalogue.partition_of_log(local.log).filter(|_| catalogue.applied() > local.intent);
+    if mutants::is(Mutant::DeletedOnIntent) {
+        return deleted || partition.is_some_and(|known| !known.intended.contains(&local.replica));
+    }
     deleted || partition.is_some_and(|known| !known.holders.contains(&local.replica))
 }
 

@@ -8,6 +8,7 @@ use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::identity::{Boot, BootTable, BootVerdict, ClusterId, DirectoryId, Identity};
 use dlog_core::NodeId;
+use dlog_core::mutants::{self, Mutant};
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,7 @@ impl BootTable {
         }
         match self.judge(*node, *boot) {
             BootVerdict::Same => Ok(*node),
+            BootVerdict::Older | BootVerdict::Twin if mutants::is(Mutant::StaleBootAccepted) => Ok(*node),
             BootVerdict::Older => {
                 let seen = self.seen(*node).unwrap_or_default().number;
                 Err(ClaimRefused::OldCopy { node: *node, number: boot.number, seen })

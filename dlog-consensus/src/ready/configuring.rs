@@ -6,6 +6,7 @@ use crate::configuration::ChangeEntry;
 use crate::membership::Membership;
 use crate::output::Output;
 use bytes::Bytes;
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::write::WriteOp;
 use dlog_core::{LogIndex, MonotonicTime};
 use raft_proto::eraftpb::{Entry, EntryType};
@@ -45,7 +46,8 @@ impl Driver {
         let mut changed = None;
         for entry in committed.iter().filter(|entry| entry.get_entry_type() == EntryType::EntryConfChangeV2) {
             let index = LogIndex(entry.index);
-            if index > self.as_of && self.apply_change(index, &entry.data) {
+            let is_new = index > self.as_of || mutants::is(Mutant::ChangesBelowState);
+            if is_new && self.apply_change(index, &entry.data) {
                 changed = Some(index);
             }
         }

@@ -9,6 +9,7 @@
 use crate::configuration::Change;
 use crate::membership::Membership;
 use dlog_core::ReplicaId;
+use dlog_core::mutants::{self, Mutant};
 use dlog_replication::Intent;
 use std::collections::BTreeSet;
 
@@ -35,7 +36,7 @@ pub(crate) fn next_step(
     in_sync: impl Fn(ReplicaId) -> bool,
 ) -> Step {
     if membership.is_joint() {
-        let stays = membership.voters.contains(&me);
+        let stays = membership.voters.contains(&me) || mutants::is(Mutant::LeavesWithoutHandover);
         return if stays { Step::Propose(Change::Leave) } else { Step::HandOver };
     }
     let Some(intent) = intent.filter(|intent| intent.version >= membership.intent) else { return Step::Rest };
@@ -44,7 +45,8 @@ pub(crate) fn next_step(
         return Step::Propose(Change::AddLearner(*replica));
     }
     if intent.voters != membership.voters {
-        let here = |replica: &ReplicaId| *replica == me || in_sync(*replica);
+        let here =
+            |replica: &ReplicaId| *replica == me || in_sync(*replica) || mutants::is(Mutant::NewcomersNotAwaited);
         let behind: BTreeSet<ReplicaId> = intent.voters.iter().copied().filter(|voter| !here(voter)).collect();
         let all_new_are_here = behind.is_subset(&membership.voters);
         if all_new_are_here && behind.len() * 2 < intent.voters.len() {

@@ -14,6 +14,7 @@ use crate::membership::Membership;
 use crate::output::Output;
 use crate::status::{ChangeStatus, ChangeStep};
 use bytes::Bytes;
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::{FrameKind, LogIndex, MonotonicTime, ReplicaId};
 use dlog_replication::Intent;
 
@@ -143,7 +144,7 @@ impl Replica {
     fn may_change(&self) -> bool {
         let raft = self.driver.raft();
         let leads = self.is_leader() && self.stopping.is_none() && !self.is_handing_over();
-        leads && raft.apply_to_current_term() && !self.driver.is_configuring()
+        leads && raft.apply_to_current_term() && (!self.driver.is_configuring() || mutants::is(Mutant::ChangeInFlight))
     }
 
     fn next_change(&self) -> Step {

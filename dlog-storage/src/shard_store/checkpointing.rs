@@ -11,7 +11,7 @@ use crate::producers;
 use bytes::Bytes;
 use dlog_core::mutants::{self, Mutant};
 use dlog_core::{LogIndex, ReplicaId};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A replica's producers as of an index.
 pub type ProducerTable = (ReplicaId, LogIndex, Bytes);
@@ -142,7 +142,8 @@ impl<D: Disk> ShardStore<D> {
         self.retire(sequence)?;
         let position = self.journal.position();
         let replicas = self.replicas.iter().filter_map(|(replica, known)| entry(*replica, known)).collect();
-        let checkpoint = Checkpoint { sequence, position, replicas, marks: self.marks.clone() };
+        let marks = if mutants::is(Mutant::UsedIdStartedEmpty) { BTreeMap::new() } else { self.marks.clone() };
+        let checkpoint = Checkpoint { sequence, position, replicas, marks };
         let dirty = self.replicas.iter().filter(|(_, known)| known.log.as_ref().is_some_and(Log::is_dirty));
         let logs = dirty.map(|(replica, _)| *replica).collect();
         // Names of deleted folders too, so that none outlives the mark of its replica.

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod finders;
+mod scripts;
 
 use crate::Broken;
 use crate::many::Seeds;
@@ -25,6 +26,8 @@ pub enum Place {
     Cluster(Shape),
     /// Of a small world.
     Scene(Scene),
+    /// Of a scenario, which draws nothing: one seed is all seeds.
+    Scenario(&'static str),
 }
 
 impl Place {
@@ -33,6 +36,7 @@ impl Place {
         match self {
             Place::Cluster(shape) => shape.name(),
             Place::Scene(scene) => scene.name(),
+            Place::Scenario(name) => name,
         }
     }
 
@@ -43,6 +47,9 @@ impl Place {
             Place::Scene(scene) => {
                 let fails = |seed| Some((seed, guarded(broken, || scene.play(seed)).err()?));
                 return seeds.into_iter().find_map(fails);
+            }
+            Place::Scenario(name) => {
+                return Some((seeds.start, guarded(broken, || scripts::play(name)).err()?));
             }
         };
         let (first, count) = (seeds.start, seeds.end - seeds.start);
@@ -129,7 +136,7 @@ pub fn play_right(verdicts: &[Verdict], threads: usize) -> Vec<Right> {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Trial { broken, place, within, first } = self.trial;
-        write!(f, "{:<27} {:<11}", broken.name(), place.name())?;
+        write!(f, "{:<27} {:<14}", broken.name(), place.name())?;
         match &self.found {
             Some((seed, failure)) => write!(f, "{:>4} of {within:<4} {}", seed + 1 - first, finders::finder(failure)),
             None => write!(f, "NOT FOUND by {within} seeds: {}", broken.wrong()),
@@ -139,7 +146,7 @@ impl fmt::Display for Verdict {
 
 impl fmt::Display for Right {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<27} {:<11}", "nothing wrong", self.place.name())?;
+        write!(f, "{:<27} {:<14}", "nothing wrong", self.place.name())?;
         match &self.failed {
             Some((seed, failure)) => write!(f, "FAILED with seed {seed}: {failure}"),
             None => write!(f, "{:>4} seeds pass", self.seeds.end - self.seeds.start),

@@ -160,7 +160,7 @@ fn gate(arguments: &Arguments) -> ExitCode {
     if cfg!(not(feature = "mutants")) {
         println!("built without the mutants of production code: use make mutants");
     }
-    println!("{:<27} {:<11}{:>4}    {:<4} found by", "wrong", "runs", "seed", "max");
+    println!("{:<27} {:<14}{:>4}    {:<4} found by", "wrong", "runs", "seed", "max");
     let mut verdicts = Vec::new();
     let wanted =
         gate::trials(*short, seeds.first).into_iter().filter(|trial| only == Broken::No || trial.broken == only);

@@ -257,6 +257,8 @@ impl Options {
                 self.faults = vec![(Fault::Kill, 3), (Fault::Power, 3), soon, (Fault::Pause, 2), (Fault::Partition, 3)];
                 self.fault_ms = random.u64(200..=900);
                 (self.operate_ms, self.moving) = (random.u64(100..=500), true);
+                // What a node knows of the catalogue goes far back when its power goes.
+                self.state_sync_ms = [200, 10_000][random.usize(0..2)];
                 self.think_us = random.u64(5_000..=30_000);
             }
         }

@@ -10,6 +10,7 @@ use crate::catalogue::state::Changes;
 use crate::command::{ConfirmReplicas, SetReplicas};
 use crate::outcome::{CommandOutcome, Rejection, RejectionCode};
 use dlog_core::limits::REPLICAS_PER_PARTITION_MAX;
+use dlog_core::mutants::{self, Mutant};
 use dlog_core::{LogId, LogIndex, NodeId, PartitionIndex, ReplicaId, TopicId};
 use std::collections::BTreeSet;
 
@@ -138,6 +139,9 @@ pub(crate) fn check_confirm(
     membership: LogIndex,
     intended: &[ReplicaId],
 ) -> Result<(), Rejection> {
+    if mutants::is(Mutant::LateConfirmation) {
+        return Ok(());
+    }
     if confirm.intent != intent.0 || confirm.membership < membership.0 {
         let message = format!(
             "the confirmation of intent {} as of membership {} is late: the newest intent is {intent}, confirmed up to \

@@ -28,6 +28,8 @@ pub struct CommittedLog {
     frames: Vec<Committed>,
     /// Frames that retention dropped before anyone looked: only where they end is known.
     unseen: BTreeSet<LogIndex>,
+    /// Terms whose leader's own empty entry was seen.
+    opened: BTreeSet<Term>,
 }
 
 /// What [`CommittedLog::observe`] learned.
@@ -54,6 +56,11 @@ impl CommittedLog {
             crc: frame.crc,
         };
         let index = frame.index;
+        let known = index.0 as usize <= self.frames.len() && !self.unseen.contains(&index);
+        if !known && frame.kind == FrameKind::NoOp && !self.opened.insert(frame.term) {
+            // The raft crate puts one in the place of a change that it doesn't take, and says nothing.
+            return Err(format!("frame {index} is a second empty one of term {}", frame.term));
+        }
         if self.unseen.remove(&index) {
             self.frames[index.0 as usize - 1] = now;
             return Ok(Seen::New);

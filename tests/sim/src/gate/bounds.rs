@@ -24,28 +24,37 @@ pub fn bound(broken: Broken) -> Option<(Place, u64)> {
 
 #[cfg(feature = "mutants")]
 fn bound_of_mutant(mutant: Mutant) -> (Place, u64) {
-    let [mixed, splits, bad_disks, asked] =
-        [Shape::Mixed, Shape::Splits, Shape::BadDisks, Shape::Asked].map(Place::Cluster);
+    let [mixed, splits, bad_disks, asked, moves] =
+        [Shape::Mixed, Shape::Splits, Shape::BadDisks, Shape::Asked, Shape::Moves].map(Place::Cluster);
     let [decay, lone_voter] = [Scene::Decay, Scene::LoneVoter].map(Place::Scene);
     match mutant {
         Mutant::AnswerBeforeSync | Mutant::VoteBeforeSync | Mutant::MustSyncIgnored => (mixed, 60),
         Mutant::OwnCopyBeforeSync => (bad_disks, 60),
-        Mutant::LeadsBeforeTerm => (lone_voter, 20),
+        Mutant::LeadsBeforeTerm => (lone_voter, 60),
         Mutant::AckedOnLeader => (mixed, 30),
         Mutant::DuplicateAckedAtOnce => (splits, 40),
         Mutant::OverlayKept => (asked, 200),
         Mutant::NoOverlay | Mutant::EarlyProducers | Mutant::SequenceUnchecked => (mixed, 30),
         Mutant::ProducersNotRebuilt => (mixed, 30),
-        Mutant::SnapshotWithoutProducers | Mutant::SnapshotOfPlace => (mixed, 40),
+        Mutant::SnapshotWithoutProducers => (mixed, 40),
+        Mutant::SnapshotOfPlace => (mixed, 120),
         Mutant::StateOfApplied => (mixed, 150),
         Mutant::ReadPastWritten | Mutant::ReadUncommitted => (mixed, 40),
         Mutant::ReadContextReused => (asked, 20),
         Mutant::EndWithoutReadIndex | Mutant::LeaseRead => (asked, 250),
+        Mutant::LearnerCounted => (moves, 250),
+        Mutant::UsedIdStartedEmpty => (moves, 200),
+        Mutant::ChangesBelowState | Mutant::DeletedOnIntent | Mutant::CommitNotCarried => (moves, 20),
+        Mutant::ChangeInFlight | Mutant::LateConfirmation | Mutant::NewcomersNotAwaited => (moves, 40),
+        Mutant::CutTooFar => (splits, 20),
+        Mutant::StaleBootAccepted => (Place::Scenario("wiped_node"), 1),
+        Mutant::LeavesWithoutHandover => (Place::Scenario("leader_leaves"), 1),
         Mutant::CutBeforeGroup => (splits, 200),
-        Mutant::RecycledBeforeCheckpoint => (mixed, 80),
+        Mutant::RecycledBeforeCheckpoint => (mixed, 250),
         Mutant::CheckpointBeforeSegments | Mutant::DirectoryUnsynced => (mixed, 30),
-        Mutant::EqualBytesSkipped => (bad_disks, 80),
+        Mutant::EqualBytesSkipped => (bad_disks, 150),
         Mutant::UnprovedGroupDropped => (mixed, 20),
-        Mutant::RecycledTooSoon | Mutant::BadGroupDropped | Mutant::NoSeal => (decay, 400),
+        Mutant::RecycledTooSoon | Mutant::BadGroupDropped => (decay, 400),
+        Mutant::NoSeal => (decay, 600),
     }
 }

@@ -4,6 +4,10 @@ use crate::report::{Failure, Kind};
 
 /// A part of a failure's text, and whose it is. The first that fits counts.
 const FINDERS: &[(&str, &str)] = &[
+    ("scenario ", "its checks"),
+    ("is a second empty one", "log matching: empty entries"),
+    ("the members as of", "members"),
+    ("belongs to its log", "members: deleted too soon"),
     ("is bad", "decay"),
     ("and the learner has", "log matching"),
     ("has two leaders", "leaders"),
