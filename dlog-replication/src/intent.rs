@@ -60,7 +60,7 @@ impl Intent {
         let voters: BTreeSet<ReplicaId> = metadata.replicas().into_iter().collect();
         let all = catalogue.nodes().map(|info| crate::bootstrap::group_zero_replica(info.node));
         let learners = all.filter(|replica| !voters.contains(replica)).collect();
-        let confirmed = metadata.confirmed_intent == metadata.intent;
+        let confirmed = metadata.is_confirmed();
         (!voters.is_empty()).then_some(Intent { version: metadata.intent, voters, learners, confirmed })
     }
 }

@@ -1,8 +1,9 @@
 //! What one node has to do so that its replicas are those that the catalogue intends: a plan, computed and not carried out.
 //!
-//! Intent only ever starts replicas; those of the last confirmed set are started too, for the log may need their majority. A replica is deleted only when the catalogue *says* so, above the index at which the replica
-//! was intended: its topic was deleted, or its partition's leader has confirmed a set without it. A log that the catalogue
-//! doesn't know is left alone, since the catalogue of a node that lags (or was lost) doesn't know the newest.
+//! Intent only ever starts replicas; those of the last confirmed set are started too, for the log may need their majority. A
+//! replica is deleted only when the catalogue *says* so, above the index at which it was intended: its topic was deleted, or its
+//! partition's leader has confirmed a set without it. A log that the catalogue doesn't know is left alone, since the catalogue of a
+//! node that lags (or was lost) doesn't know the newest.
 
 use crate::catalogue::{Catalogue, PartitionInfo, TopicInfo};
 use crate::intent::Intent;
@@ -114,7 +115,7 @@ fn tell(catalogue: &Catalogue, local: &LocalReplica) -> Option<LocalAction> {
     let newest = match local.log {
         LogId::GROUP_ZERO => {
             let metadata = catalogue.metadata_voters();
-            (metadata.intent, metadata.confirmed_intent == metadata.intent)
+            (metadata.intent, metadata.is_confirmed())
         }
         log => {
             let partition = catalogue.partition_of_log(log).filter(|known| known.holders.contains(&local.replica))?;

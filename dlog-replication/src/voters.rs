@@ -23,9 +23,8 @@ pub struct Observed {
 /// comes late is refused, because it names the intent that was seen.
 pub fn improve(catalogue: &Catalogue, observed: &Observed) -> Option<SetMetadataVoters> {
     let metadata = catalogue.metadata_voters();
-    let settled = metadata.confirmed_intent == metadata.intent;
     let stuck = metadata.intended.iter().any(|node| observed.lost.contains(node));
-    if metadata.intended.is_empty() || !(settled || stuck) {
+    if metadata.intended.is_empty() || !(metadata.is_confirmed() || stuck) {
         return None;
     }
     let racks = Racks::of(catalogue);
@@ -43,15 +42,17 @@ fn step(now: &BTreeSet<NodeId>, count: usize, observed: &Observed, racks: &Racks
             now.iter().copied().max_by_key(|node| (observed.lost.contains(node), racks.shared(*node, now), *node))?;
         return Some(without(now, goes));
     }
-    let candidates = observed.fit.iter().copied().filter(|node| !now.contains(node));
-    let best = candidates.min_by_key(|node| (racks.members(*node, now), *node));
+    // Who should join, beside these.
+    let best_beside = |set: &BTreeSet<NodeId>| {
+        let candidates = observed.fit.iter().copied().filter(|node| !now.contains(node));
+        candidates.min_by_key(|node| (racks.members(*node, set), *node))
+    };
+    let best = best_beside(now);
     if now.len() < count {
         return Some(with(best?));
     }
     if let Some(lost) = now.iter().copied().find(|node| observed.lost.contains(node)) {
-        let rest: BTreeSet<NodeId> = without(now, lost);
-        let candidates = observed.fit.iter().copied().filter(|node| !now.contains(node));
-        let best = candidates.min_by_key(|node| (racks.members(*node, &rest), *node))?;
+        let best = best_beside(&without(now, lost))?;
         return Some(without(&with(best), lost));
     }
     // Better spread over racks, but only while all are well: a change is itself a moment of fewer failures outlived.

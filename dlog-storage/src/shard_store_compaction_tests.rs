@@ -1,8 +1,8 @@
 //! Tests of how group 0's log is shortened by what its state store has synced.
 
-use super::tests::{after, create_op, frame, id, open};
+use super::tests::{after, create_op, frame, id, open, starts_after_cut};
 use super::*;
-use crate::sim_disk::{LoseUnsynced, SimDisk, SimDiskOptions};
+use crate::sim_disk::{SimDisk, SimDiskOptions};
 use dlog_core::limits::GROUP_ZERO_KEPT_ENTRIES;
 use dlog_core::write::LogPoint;
 use dlog_core::{Frame, LogId};
@@ -101,24 +101,10 @@ fn compaction_survives_a_crash_at_every_call() {
         store.note_state_synced(LogIndex(synced));
         let done = (0..3).all(|_| store.checkpoint(Vec::new()).is_ok());
         drop(store);
-        disk.set_lose_unsynced([LoseUnsynced::All, LoseUnsynced::Random, LoseUnsynced::Nothing][cut as usize % 3]);
-        disk.crash();
-        for lost in [None, Some("a"), Some("b")] {
-            if let Some(slot) = lost {
-                disk.flip(&format!("data/shard-3/checkpoint-{slot}"), 70, 1);
-            }
-            let (store, restored) = open(&disk);
-            assert_eq!(store.damage().len(), 0, "cut after {cut} calls, lost {lost:?}: {:?}", store.damage());
-            let at = restored[0].local_start;
+        starts_after_cut(&disk, cut, &frames, |restored| {
+            let at = restored.local_start;
             assert!(at.index.0 + GROUP_ZERO_KEPT_ENTRIES <= synced, "cut after {cut}: {at:?}");
-            let reader = store.reader(id(9)).expect("there");
-            let mut next = at.index.next();
-            while next <= LogIndex(FRAMES) {
-                let read = reader.read_frames(next, LogIndex(FRAMES + 1), usize::MAX).expect("readable");
-                assert_eq!(read[0], frames[next.0 as usize - 1]);
-                next = read.last().expect("one at least").index.next();
-            }
-        }
+        });
         if done {
             assert!(cut > 20, "the cuts met something");
             return;

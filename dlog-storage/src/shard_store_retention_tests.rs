@@ -1,6 +1,6 @@
 //! Tests of the store's retention, of snapshots' producer tables, and of checkpoints made in slices.
 
-use super::tests::{IDENTITY, after, create_op, frame, id, open, options, write};
+use super::tests::{IDENTITY, after, create_op, frame, id, open, options, starts_after_cut, write};
 use super::*;
 use crate::disk::DiskFile;
 use crate::os_disk::OsDisk;
@@ -117,25 +117,10 @@ fn retention_survives_a_crash_at_every_call() {
         disk.cut_power_after(cut);
         let done = run(&disk, &mut store).is_ok();
         drop(store);
-        disk.set_lose_unsynced([LoseUnsynced::All, LoseUnsynced::Random, LoseUnsynced::Nothing][cut as usize % 3]);
-        disk.crash();
-        for lost in [None, Some("a"), Some("b")] {
-            // The same disk again, less one checkpoint: a start then goes back to the other.
-            if let Some(slot) = lost {
-                disk.flip(&format!("data/shard-3/checkpoint-{slot}"), 70, 1);
-            }
-            let (store, restored) = open(&disk);
-            assert_eq!(store.damage().len(), 0, "cut after {cut} calls, lost {lost:?}: {:?}", store.damage());
-            let (at, label) = (&restored[0], restored[0].producers.as_ref().map(|(index, _)| *index));
+        starts_after_cut(&disk, cut, &frames, |at| {
+            let label = at.producers.as_ref().map(|(index, _)| *index);
             assert!(label >= Some(at.local_start.index) && label >= Some(LogIndex(30)), "cut after {cut}: {label:?}");
-            let reader = store.reader(id(REPLICA)).expect("there");
-            let mut next = at.local_start.index.next();
-            while next <= LogIndex(40) {
-                let read = reader.read_frames(next, LogIndex(41), usize::MAX).expect("readable");
-                assert_eq!(read[0], frames[next.0 as usize - 1]);
-                next = read.last().expect("one at least").index.next();
-            }
-        }
+        });
         if done {
             assert!(cut > 20, "the cuts met something");
             return;

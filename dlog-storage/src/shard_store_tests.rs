@@ -28,6 +28,30 @@ pub(super) fn open(disk: &SimDisk) -> (ShardStore<SimDisk>, Vec<RestoredReplica>
     ShardStore::open(disk.clone(), "data", IDENTITY, options()).expect("opens")
 }
 
+/// After a power loss at call number `cut`, starts on the same disk with both checkpoints, then less one, then less the other too: no
+/// start finds damage, and each has, behind its local start, the frames of the one replica there. `check` gets what was restored.
+pub(super) fn starts_after_cut(disk: &SimDisk, cut: u64, frames: &[Frame], check: impl Fn(&RestoredReplica)) {
+    disk.set_lose_unsynced([LoseUnsynced::All, LoseUnsynced::Random, LoseUnsynced::Nothing][cut as usize % 3]);
+    disk.crash();
+    for lost in [None, Some("a"), Some("b")] {
+        // The same disk again, less one checkpoint: a start then goes back to the other.
+        if let Some(slot) = lost {
+            disk.flip(&format!("data/shard-3/checkpoint-{slot}"), 70, 1);
+        }
+        let (store, restored) = open(disk);
+        assert_eq!(store.damage().len(), 0, "cut after {cut} calls, lost {lost:?}: {:?}", store.damage());
+        check(&restored[0]);
+        let reader = store.reader(restored[0].replica).expect("there");
+        let last = LogIndex(frames.len() as u64);
+        let mut next = restored[0].local_start.index.next();
+        while next <= last {
+            let read = reader.read_frames(next, last.next(), usize::MAX).expect("readable");
+            assert_eq!(read[0], frames[next.0 as usize - 1]);
+            next = read.last().expect("one at least").index.next();
+        }
+    }
+}
+
 pub(super) fn id(number: u32) -> ReplicaId {
     ReplicaId::new(NodeId(1), number)
 }

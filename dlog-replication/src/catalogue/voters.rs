@@ -31,6 +31,11 @@ impl MetadataVoters {
         self.intended.iter().copied().map(group_zero_replica).collect()
     }
 
+    /// Whether group 0's leader has confirmed the newest intent.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed_intent == self.intent
+    }
+
     /// The voters that the cluster is founded with.
     pub(crate) fn found(&mut self, index: LogIndex, voters: Vec<NodeId>, changes: &mut Changes) {
         *self = MetadataVoters {

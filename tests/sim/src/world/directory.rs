@@ -80,8 +80,7 @@ impl Directory {
     /// Whether a log's members are surely those that it should have.
     pub fn is_settled(&self, log: LogId) -> bool {
         if log == LogId::GROUP_ZERO {
-            let metadata = self.newest.metadata_voters();
-            return metadata.intent == metadata.confirmed_intent;
+            return self.newest.metadata_voters().is_confirmed();
         }
         self.newest.partition_of_log(log).is_none_or(dlog_replication::catalogue::PartitionInfo::is_confirmed)
     }
