@@ -8,7 +8,6 @@
 //! All is drawn from one seed: the same calls give the same bytes.
 
 use crate::disk::{Disk, DiskFile};
-use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -81,23 +80,7 @@ pub struct SimFile {
 impl SimDisk {
     /// An empty disk.
     pub fn new(options: SimDiskOptions) -> SimDisk {
-        let state = State {
-            options,
-            random: fastrand::Rng::with_seed(options.seed),
-            inodes: BTreeMap::new(),
-            next_inode: 1,
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            pending: Vec::new(),
-            epoch: 0,
-            stats: SimDiskStats::default(),
-            power_left: None,
-            failing_syncs: 0,
-            failing_below: None,
-            failing_writes: None,
-            failing_reads: 0,
-        };
-        SimDisk { shared: Arc::new(Mutex::new(state)) }
+        SimDisk { shared: Arc::new(Mutex::new(State::new(options))) }
     }
 
     /// An empty disk with this seed, everything else as usual.
@@ -155,6 +138,21 @@ impl SimDisk {
         let Some(Node::File(inode)) = state.names.get(path).copied() else { panic!("no file {path}") };
         let inode = state.inodes.get_mut(&inode).expect("a name has its inode");
         inode.bytes[position as usize] ^= mask;
+    }
+
+    /// Another disk with all that can be read of this one now, synced or not, as a copy made at one moment holds it.
+    pub fn copy(&self, seed: u64) -> SimDisk {
+        let state = self.lock();
+        let options = SimDiskOptions { seed, ..state.options };
+        let inodes = state.inodes.iter().map(|(number, inode)| (*number, inode.copy()));
+        let copied = State {
+            inodes: inodes.collect(),
+            next_inode: state.next_inode,
+            names: state.names.clone(),
+            durable_names: state.names.clone(),
+            ..State::new(options)
+        };
+        SimDisk { shared: Arc::new(Mutex::new(copied)) }
     }
 
     /// How often the disk was called.

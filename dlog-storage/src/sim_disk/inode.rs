@@ -20,6 +20,12 @@ pub(super) struct Inode {
 }
 
 impl Inode {
+    /// A file with the same bytes, all of them durable.
+    pub(super) fn copy(&self) -> Inode {
+        let durable_len = self.bytes.len() as u64;
+        Inode { bytes: self.bytes.clone(), durable_len, named: self.named, ..Inode::default() }
+    }
+
     pub(super) fn sector(&self, sector: u64) -> Option<Box<[u8; SECTOR_BYTES]>> {
         let start = sector as usize * SECTOR_BYTES;
         let end = (start + SECTOR_BYTES).min(self.bytes.len());

@@ -43,6 +43,25 @@ pub(super) fn parent(path: &str) -> &str {
 }
 
 impl State {
+    pub(super) fn new(options: SimDiskOptions) -> State {
+        State {
+            options,
+            random: fastrand::Rng::with_seed(options.seed),
+            inodes: BTreeMap::new(),
+            next_inode: 1,
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            pending: Vec::new(),
+            epoch: 0,
+            stats: SimDiskStats::default(),
+            power_left: None,
+            failing_syncs: 0,
+            failing_below: None,
+            failing_writes: None,
+            failing_reads: 0,
+        }
+    }
+
     /// Counts a changing call. The first call without power is half done by the caller, hence the two answers.
     pub(super) fn spend_power(&mut self) -> io::Result<bool> {
         match &mut self.power_left {

@@ -33,6 +33,13 @@ impl MemoryStateStore {
         MemoryStateStore::default()
     }
 
+    /// Another store with what this one holds now, synced, as a copy of its files does.
+    #[must_use]
+    pub fn copy(&self) -> MemoryStateStore {
+        let now = lock(&self.inner).now.clone();
+        MemoryStateStore { inner: Arc::new(Mutex::new(Inner { synced: now.clone(), now })) }
+    }
+
     /// Power loss: goes back to the last sync.
     pub fn crash(&self) {
         let mut inner = lock(&self.inner);

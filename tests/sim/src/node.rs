@@ -1,6 +1,7 @@
 //! A simulated node: a disk that outlives its processes, and at most one process.
 
 use crate::clients::Asker;
+use crate::world::door::Door;
 use bytes::Bytes;
 use dlog_consensus::{FetchError, FetchId, Host, Output, PeerMessage, Progress, Proposal, StateImage, WriteId};
 use dlog_core::write::{LogPoint, ReplicaWrite};
@@ -212,8 +213,29 @@ pub enum ApplyMessage {
     },
 }
 
+/// Why a node is out of the cluster for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Its disk was emptied. It starts, as another directory.
+    Wiped,
+    /// An old copy of its disk was put back. It starts, as one that has forgotten.
+    Restored,
+    /// Its disk decayed, and it found so. It doesn't start.
+    Damaged,
+}
+
+/// A copy of a node's directory.
+pub struct Copy {
+    /// Its files.
+    pub disk: SimDisk,
+    /// Group 0's state.
+    pub state: MemoryStateStore,
+}
+
 /// A process.
 pub struct Process {
+    /// Who it is, and whom it believes.
+    pub door: Door,
     /// The replicas.
     pub host: Host,
     /// Which of them is of which log: a node has at most one of each.
@@ -266,8 +288,6 @@ pub struct Node {
     pub disk: SimDisk,
     /// Group 0's state store; outlives them too.
     pub state: MemoryStateStore,
-    /// Counts the starts that got as far as to number themselves.
-    pub boots: u64,
     /// Counts the processes; events of an earlier one are void.
     pub life: u64,
     /// The running one.
@@ -292,6 +312,12 @@ pub struct Node {
     pub power_armed: Option<LoseUnsynced>,
     /// Leaves for an orderly stop.
     pub stopping: bool,
+    /// Bytes that it had synced were changed: it may find so, and isn't counted on.
+    pub decayed: bool,
+    /// It is out for good.
+    pub lost: Option<Lost>,
+    /// What an operator could put back.
+    pub copy: Option<Copy>,
 }
 
 impl Node {

@@ -24,12 +24,14 @@ pub enum Shape {
     Asked,
     /// Replicas are moved all the time, while single nodes die, lose power or stand still.
     Moves,
+    /// Disks are wiped, put back from old copies, or decay, while nodes die.
+    LostDisks,
 }
 
 impl Shape {
     /// All of them.
-    pub const ALL: [Shape; 6] =
-        [Shape::Mixed, Shape::PowerLoss, Shape::Splits, Shape::BadDisks, Shape::Asked, Shape::Moves];
+    pub const ALL: [Shape; 7] =
+        [Shape::Mixed, Shape::PowerLoss, Shape::Splits, Shape::BadDisks, Shape::Asked, Shape::Moves, Shape::LostDisks];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -40,6 +42,7 @@ impl Shape {
             Shape::BadDisks => "bad-disks",
             Shape::Asked => "asked",
             Shape::Moves => "moves",
+            Shape::LostDisks => "lost-disks",
         }
     }
 
@@ -91,9 +94,21 @@ pub enum Fault {
     Transfer,
     /// A node is stopped in order, and started again.
     Graceful,
+    /// A copy of a node's directory is taken, while it runs or not. This one and the next three are drawn together.
+    CopyDisk,
+    /// An old copy takes the place of a directory.
+    RestoreDisk,
+    /// A directory is emptied.
+    WipeDisk,
+    /// Synced bytes of a disk change.
+    DecayDisk,
 }
 
 impl Fault {
+    /// Those that may cost a node for good, with their weights.
+    pub const LOSSES: [(Fault, u32); 4] =
+        [(Fault::CopyDisk, 3), (Fault::RestoreDisk, 2), (Fault::WipeDisk, 1), (Fault::DecayDisk, 2)];
+
     /// All that mixed runs draw.
     pub const ALL: [Fault; 11] = [
         Fault::Kill,
@@ -210,6 +225,9 @@ impl Options {
             // Whole segments go: they must end within a short run.
             options.store.log.segment_bytes = (8 << 10).max(8 * value_bytes_max as u64);
         }
+        if random.u8(0..4) == 0 {
+            options.faults.extend(Fault::LOSSES);
+        }
         options.take_shape(&mut random);
         options
     }
@@ -248,6 +266,14 @@ impl Options {
                 self.sync_us_max = 300;
                 self.network.latency_us_max = self.network.latency_us_min + [1_000, 4_000][random.usize(0..2)];
                 (self.network.lost_per_mille, self.network.late_per_mille) = (100, 50);
+            }
+            Shape::LostDisks => {
+                self.nodes = random.usize(3..=5);
+                self.topics = vec![TopicOptions { partitions: random.u32(1..=3), replicas: 3 }];
+                self.faults = vec![(Fault::Kill, 5), (Fault::Power, 3), (Fault::Partition, 2), (Fault::Graceful, 1)];
+                self.faults.extend(Fault::LOSSES);
+                self.fault_ms = random.u64(200..=700);
+                self.think_us = random.u64(5_000..=30_000);
             }
             Shape::Moves => {
                 self.be_small(random.u32(1..=2), random.u32(1..=2));

@@ -128,6 +128,18 @@ pub struct Counts {
     pub changes: u64,
     /// Intents that a log's leader confirmed.
     pub confirmed: u64,
+    /// Copies taken of directories.
+    pub copies: u64,
+    /// Old copies put back.
+    pub restored: u64,
+    /// Disks that were emptied.
+    pub wiped: u64,
+    /// Disks of which synced bytes were changed.
+    pub decayed: u64,
+    /// Nodes that were lost for good.
+    pub lost: u64,
+    /// Starts that a node refused to believe.
+    pub refused_starts: u64,
 }
 
 /// The end of one run.
@@ -163,7 +175,8 @@ impl fmt::Display for Report {
         write!(f, " skips={} rejected={}", c.skips, c.rejected)?;
         write!(f, " commands={} catalogues={}", c.commands, c.published)?;
         write!(f, " deletions={} changes={} confirmed={}", c.deletions, c.changes, c.confirmed)?;
-        write!(f, " states={}", c.states_installed)?;
+        write!(f, " states={} copies={} restored={} wiped={}", c.states_installed, c.copies, c.restored, c.wiped)?;
+        write!(f, " decayed={} lost={} refused_starts={}", c.decayed, c.lost, c.refused_starts)?;
         match &self.failure {
             Some(failure) => write!(f, "\n  {failure}"),
             None => Ok(()),

@@ -3,7 +3,9 @@
 mod cluster;
 pub mod directory;
 mod disks;
+pub mod door;
 mod faults;
+mod lost;
 mod metadata;
 mod phases;
 mod requests;
@@ -22,10 +24,11 @@ use crate::report::{Counts, Failure};
 use crate::schedule::{MILLISECOND, Schedule};
 use crate::trace::Trace;
 use directory::Directory;
-use dlog_consensus::{FetchId, PeerMessage};
+use dlog_consensus::FetchId;
 use dlog_core::{LogId, LogIndex, ReplicaId, TopicId};
 use dlog_storage::state_store::memory::MemoryStateStore;
 use dlog_storage::{LoseUnsynced, SimDisk, SimDiskOptions};
+use door::Letter;
 use std::collections::BTreeSet;
 
 /// A tick of production, in nanoseconds.
@@ -45,7 +48,7 @@ pub enum Event {
     /// A read thread reads old frames.
     Read { node: usize, life: u64, replica: ReplicaId, fetch: FetchId, from: LogIndex, to: LogIndex, max_bytes: u64 },
     /// A message arrives.
-    Arrive(Box<PeerMessage>),
+    Arrive(Box<Letter>),
     /// A node is started.
     Start { node: usize },
     /// A client's request arrives at a node.
@@ -72,6 +75,8 @@ pub enum Event {
     FoundTopics,
     /// An operator changes something.
     Operate,
+    /// Operators look what is still on lost nodes.
+    Evacuate,
     /// A command is sent again.
     ResendCommand { number: u64 },
     /// Its maker waits no longer for an attempt.
@@ -152,7 +157,6 @@ impl World {
         let node = |seeds: &mut fastrand::Rng| Node {
             disk: SimDisk::new(SimDiskOptions { seed: seeds.u64(..), ignore_sync, ..SimDiskOptions::default() }),
             state: MemoryStateStore::new(),
-            boots: 0,
             life: 0,
             process: None,
             start_due: false,
@@ -165,6 +169,9 @@ impl World {
             disk_faulted: false,
             power_armed: None,
             stopping: false,
+            decayed: false,
+            lost: None,
+            copy: None,
         };
         World {
             network: Network::new(options.network, options.nodes, network),
@@ -242,7 +249,7 @@ impl World {
             Event::Read { node, life, replica, fetch, from, to, max_bytes } => {
                 self.on_read(node, life, replica, fetch, from..to, max_bytes);
             }
-            Event::Arrive(message) => self.on_arrive(message),
+            Event::Arrive(letter) => self.on_arrive(*letter)?,
             Event::Start { node } => self.on_start(node)?,
             Event::Ask { node, inbound } => self.on_ask(node, *inbound),
             Event::Answer { asker, answer } => self.on_answer(asker, answer)?,
@@ -256,6 +263,7 @@ impl World {
             Event::Reconcile { node, life } => self.on_reconcile(node, life),
             Event::FoundTopics => self.on_found_topics(),
             Event::Operate => self.on_operate(),
+            Event::Evacuate => self.on_evacuate(),
             Event::ResendCommand { number } => self.send_command(number),
             Event::CommandTimeout { number, attempt } => self.command_failed(number, attempt, &Answer::Broken),
             Event::Fault => self.on_fault()?,

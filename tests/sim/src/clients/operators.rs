@@ -30,6 +30,8 @@ pub enum Purpose {
     Producers(TopicId),
     /// A leader says that its log has the members of an intent.
     Confirm(LogId, LogIndex),
+    /// What lost nodes hold of a log goes to others.
+    Evacuate(LogId),
     /// Anything whose outcome doesn't matter.
     Other,
 }

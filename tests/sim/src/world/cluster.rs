@@ -34,7 +34,7 @@ impl World {
     }
 
     /// A command for the catalogue, sent until it is answered.
-    fn command(&mut self, body: CommandBody, purpose: Purpose) {
+    pub(crate) fn command(&mut self, body: CommandBody, purpose: Purpose) {
         let own = match purpose {
             Purpose::Found { node, .. } | Purpose::Register { node, .. } => Some(node),
             _ => None,
@@ -126,7 +126,7 @@ impl World {
             peer_address: format!("n{}:2", node + 1),
             version: "0".to_owned(),
             shards: 1,
-            boot: self.nodes[node].boots,
+            boot: self.nodes[node].process.as_ref().map_or(0, |process| process.door.claim.boot.number),
             directory: vec![node as u8 + 1; 16],
             ..RegisterNode::default()
         });
@@ -149,7 +149,7 @@ impl World {
 
     fn create_topic(&mut self, topic: TopicOptions) {
         self.topics_made += 1;
-        let TopicOptions { partitions, replicas } = topic;
+        let (partitions, replicas) = (topic.partitions, topic.replicas.max(self.replicas_min()));
         // Names come again, also while their first topic still exists.
         let name = format!("topic-{}", self.topics_made % 8);
         let if_not_exists = self.client_random.bool();
@@ -192,9 +192,10 @@ impl World {
 
     /// Another set of nodes for a partition: one for another, one more, one fewer, or the confirmed ones again.
     fn draw_move(&mut self, partition: &PartitionInfo) -> SetReplicas {
+        let sound = self.sound_nodes();
         let random = &mut self.client_random;
         let mut nodes: Vec<u32> = partition.intended.iter().map(|replica| replica.node().0).collect();
-        let away: Vec<u32> = (1..=self.nodes.len() as u32).filter(|node| !nodes.contains(node)).collect();
+        let away: Vec<u32> = sound.into_iter().filter(|node| !nodes.contains(node)).collect();
         let comes = random.choice(&away).copied();
         match (random.u8(0..8), comes) {
             (0..=3, Some(node)) => {
@@ -208,6 +209,10 @@ impl World {
             (6, _) => nodes = partition.confirmed.iter().map(|replica| replica.node().0).collect(),
             _ => random.shuffle(&mut nodes),
         }
+        if !self.is_safe_on(&nodes) {
+            nodes = partition.intended.iter().map(|replica| replica.node().0).collect();
+        }
+        let random = &mut self.client_random;
         let (topic, index) = (partition.topic.0, partition.index.0);
         let intent = if random.bool() { partition.intent.0 } else { 0 };
         SetReplicas { topic, partition: index, nodes, intent }
@@ -279,8 +284,9 @@ impl World {
                 self.command(CommandBody::SetReplicas(set), Purpose::Other);
             }
             (11, _) => {
-                let count = voter_count(self.client_random.usize(1..=self.nodes.len()));
-                let nodes = self.client_random.choose_multiple(1..=self.nodes.len() as u32, count);
+                let sound = self.sound_nodes();
+                let count = voter_count(self.client_random.usize(1..=sound.len()));
+                let nodes = self.client_random.choose_multiple(sound, count);
                 self.command(CommandBody::SetMetadataVoters(SetMetadataVoters { nodes, intent: 0 }), Purpose::Other);
             }
             _ if catalogue.partitions().len() < PARTITIONS_MAX => {

@@ -4,7 +4,7 @@
 
 use super::{Event, Phase, World};
 use crate::broken::Broken;
-use crate::node::{DiskMessage, DiskStep, DiskThread, Inbound, Process};
+use crate::node::{DiskMessage, DiskStep, DiskThread, Inbound, Lost, Process};
 use crate::options::Fault;
 use crate::report::Failure;
 use crate::schedule::{MICROSECOND, MILLISECOND};
@@ -59,8 +59,12 @@ impl World {
     }
 
     /// The process ends itself, as the server does.
-    fn on_store_error(&mut self, node: usize, error: &StorageError) -> Result<(), Failure> {
-        if !self.nodes[node].disk_faulted {
+    pub(crate) fn on_store_error(&mut self, node: usize, error: &StorageError) -> Result<(), Failure> {
+        if self.is_damage(node, error) {
+            self.lose(node, Lost::Damaged);
+            return Ok(());
+        }
+        if !self.nodes[node].disk_faulted && self.nodes[node].lost.is_none() {
             return Err(Failure::crash(format!("node {node}'s store, on a healthy disk: {error}")));
         }
         self.note(format_args!("node {node}'s store: {error}"));

@@ -2,7 +2,7 @@
 //!
 //! The fault model: processes die at any moment, in the middle of a store's call too; power loss leaves each unsynced sector
 //! and name old or new; a failed sync gives up what it should have written; messages are lost, late, doubled, reordered.
-//! Bytes that were synced are never changed, and no node lies.
+//! Bytes that were synced change only where `lost.rs` allows it, and no node lies.
 
 use super::{Event, Phase, World};
 use crate::network::draw_cuts;
@@ -77,6 +77,10 @@ impl World {
                 }
             }
             Fault::Graceful => self.stop_in_order(node),
+            Fault::CopyDisk => self.copy_disk(node),
+            Fault::RestoreDisk => self.restore_disk(),
+            Fault::WipeDisk => self.wipe_disk(),
+            Fault::DecayDisk => {}
         }
         self.schedule_fault();
         Ok(())

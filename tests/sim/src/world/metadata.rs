@@ -153,6 +153,9 @@ impl World {
             None,
             format_args!("node {node} catalogue {}", process.catalogue.applied()),
         );
+        if self.nodes[node].lost.is_some() {
+            return Ok(());
+        }
         let seen = self.checkers.catalogues.seen(id_of(node), &process.catalogue);
         seen.and_then(|()| self.directory.see(&process.catalogue)).map(|_| ()).map_err(Failure::correctness)
     }
@@ -244,7 +247,9 @@ impl World {
             return Ok(());
         }
         self.trace.note(self.schedule.now(), None, format_args!("node {node} starts replica {replica} of log {log}"));
-        self.checkers.promises.created(replica).map_err(Failure::correctness)?;
+        if self.nodes[node].lost.is_none() {
+            self.checkers.promises.created(replica).map_err(Failure::correctness)?;
+        }
         let create = Create { intent, membership, start: LogPoint::default() };
         let options = self.options.replica.clone();
         let created = process.host.create(now, options, replica, log, create, &mut process.outputs);
@@ -267,7 +272,7 @@ impl World {
         ended: LogIndex,
     ) -> Result<(), Failure> {
         self.trace.note(self.schedule.now(), None, format_args!("node {node} deletes replica {replica}"));
-        if let Some(log) = self.directory.log_of(replica) {
+        if let Some(log) = self.directory.log_of(replica).filter(|_| self.nodes[node].lost.is_none()) {
             let left = self.checkers.of(log).members.has_left(replica);
             let may = left.or_else(|still| {
                 let unwanted = self.checkers.catalogues.may_delete(log);

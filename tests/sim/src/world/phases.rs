@@ -7,7 +7,7 @@ use crate::node::{Inbound, id_of, node_of};
 use crate::options::Shape;
 use crate::report::Failure;
 use crate::schedule::MILLISECOND;
-use dlog_core::{LogId, Offset};
+use dlog_core::{LogId, Offset, ReplicaId};
 use dlog_replication::quorum::majority;
 use dlog_storage::inspect::{self, LogPlace};
 use dlog_storage::{LoseUnsynced, ShardStore};
@@ -88,7 +88,7 @@ impl World {
     fn draw_core(&mut self) -> BTreeSet<usize> {
         let mut nodes: Vec<usize> = (0..self.nodes.len()).collect();
         self.fault_random.shuffle(&mut nodes);
-        let most = self.nodes.len() - majority(self.nodes.len());
+        let most = self.sound_nodes().len().saturating_sub(majority(self.nodes.len()));
         let count = if most == 0 { 0 } else { self.fault_random.usize(1..=most) };
         let voters = self.directory.metadata_voters();
         if !self.directory.is_settled(LogId::GROUP_ZERO) {
@@ -99,7 +99,7 @@ impl World {
         for node in nodes {
             down.insert(node);
             // The core can't go on without the catalogue's majority.
-            let left = voters.iter().filter(|voter| !down.contains(voter)).count();
+            let left = voters.iter().filter(|voter| !down.contains(voter) && self.is_sound(**voter)).count();
             if down.len() > count || left < majority(voters.len()) {
                 down.remove(&node);
             }
@@ -110,7 +110,7 @@ impl World {
     /// Whether so many of a log's replicas may be up that it must go on.
     fn is_owed(&self, log: LogId) -> bool {
         let nodes = self.directory.nodes_of(log);
-        let up = nodes.iter().filter(|node| !self.nodes[**node].held_down).count();
+        let up = nodes.iter().filter(|node| !self.nodes[**node].held_down && self.nodes[**node].lost.is_none()).count();
         // In the middle of a change nobody can say whose majority it needs.
         up >= majority(nodes.len()) && (self.directory.is_settled(log) || self.nodes.iter().all(|node| !node.held_down))
     }
@@ -137,14 +137,14 @@ impl World {
         let answered = self.operators.pending().next().is_none();
         let mut logs = self.directory.logs();
         logs.push(LogId::GROUP_ZERO);
-        let settled = logs.iter().all(|log| self.directory.is_settled(*log));
+        let settled = logs.iter().all(|log| self.directory.is_settled(*log)) && self.is_evacuated();
         quiet && answered && settled && self.is_catalogue_equal() && logs.into_iter().all(|log| self.is_log_equal(log))
     }
 
     /// Every node has the newest catalogue, and the replicas with the settings that it says, no others.
     fn is_catalogue_equal(&self) -> bool {
         let newest = self.directory.catalogue();
-        (0..self.nodes.len()).all(|node| {
+        (0..self.nodes.len()).filter(|node| self.nodes[*node].lost.is_none()).all(|node| {
             let Some(process) = &self.nodes[node].process else { return false };
             let id = id_of(node);
             let intended: BTreeSet<_> = newest.replicas_on(id).map(|(replica, _)| replica).collect();
@@ -162,7 +162,8 @@ impl World {
     fn is_log_equal(&self, log: LogId) -> bool {
         let Some(checks) = self.checkers.logs.get(&log) else { return false };
         let (last, end) = (checks.log.last(), checks.log.end());
-        self.directory.replicas_of(log).iter().all(|replica| {
+        let kept = |replica: &&ReplicaId| self.nodes[node_of(**replica)].lost.is_none();
+        self.directory.replicas_of(log).iter().filter(kept).all(|replica| {
             let Some(process) = &self.nodes[node_of(*replica)].process else { return false };
             let Some(machine) = process.host.get(*replica) else { return false };
             let status = machine.status();
@@ -239,7 +240,9 @@ impl World {
     /// Every node stops in order.
     fn stop_all(&mut self) -> Result<(), Failure> {
         for node in 0..self.nodes.len() {
-            self.nodes[node].held_down = true;
+            let one = &mut self.nodes[node];
+            one.held_down = true;
+            one.process.take_if(|_| one.lost.is_some());
             self.push(node, Inbound::Stop);
         }
         while self.nodes.iter().any(|node| node.process.is_some()) {
@@ -262,6 +265,9 @@ impl World {
             let mut digests = Vec::new();
             for &replica in self.directory.replicas_of(log) {
                 let node = node_of(replica);
+                if !self.is_sound(node) {
+                    continue;
+                }
                 let place = LogPlace { root: String::new(), shard: SHARD.shard, log, replica };
                 let report = inspect::log(&self.nodes[node].disk, &place, CLUSTER, &mut |_| {})
                     .map_err(|error| Failure::correctness(format!("node {node} can't be inspected: {error}")))?;
@@ -284,10 +290,21 @@ impl World {
     /// A node's disk alone, opened once more, holds all that was committed and is kept, and starts where the others do.
     fn check_disk(&mut self, node: usize, log_starts: &mut BTreeMap<LogId, Offset>) -> Result<(), Failure> {
         let fail = |what: String| Failure::correctness(format!("node {node}, opened at the end: {what}"));
-        let opened = ShardStore::open(self.nodes[node].disk.clone(), "", SHARD, self.options.store);
+        if self.nodes[node].lost.is_some() {
+            return Ok(());
+        }
+        let decayed = self.nodes[node].decayed;
+        let opened = match ShardStore::open(self.nodes[node].disk.clone(), "", SHARD, self.options.store) {
+            // It says what was done to it.
+            Err(_) if decayed => return Ok(()),
+            opened => opened,
+        };
         let (store, restored) = opened.map_err(|error| fail(error.to_string()))?;
         let clean = self.options.shape != Shape::PowerLoss;
-        if store.started_clean() != clean && !restored.is_empty() {
+        if decayed && !store.damage().is_empty() {
+            return Ok(());
+        }
+        if store.started_clean() != clean && !restored.is_empty() && !decayed {
             return Err(fail(format!("it says that the stop was clean: {}", store.started_clean())));
         }
         for replica in restored {
@@ -303,7 +320,10 @@ impl World {
                 return Err(fail(format!("log {log} starts at {log_start}, locally at {:?}", replica.local_start)));
             }
             while at < last {
-                let frames = reader.read_frames(at.next(), last.next(), READ_BYTES).map_err(|e| fail(e.to_string()))?;
+                let frames = match reader.read_frames(at.next(), last.next(), READ_BYTES) {
+                    Err(_) if decayed => return Ok(()),
+                    read => read.map_err(|error| fail(error.to_string()))?,
+                };
                 for frame in &frames {
                     self.checkers.of(log).log.observe(frame).map_err(fail)?;
                 }

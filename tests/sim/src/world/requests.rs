@@ -5,7 +5,7 @@ use crate::broken::Broken;
 use crate::checkers::acks::SentBatch;
 use crate::clients::producers::Fate;
 use crate::clients::{Answer, Asker};
-use crate::node::{Inbound, number_of};
+use crate::node::{Inbound, Lost, number_of};
 use crate::options::Shape;
 use crate::report::Failure;
 use crate::schedule::{MICROSECOND, MILLISECOND};
@@ -86,7 +86,8 @@ impl World {
     }
 
     pub(crate) fn on_ask(&mut self, node: usize, inbound: Inbound) {
-        if self.nodes[node].process.is_some() {
+        // Nobody asks a node that was told to be lost.
+        if self.nodes[node].process.is_some() && self.nodes[node].lost.is_none() {
             self.push(node, inbound);
         } else if let Some(asker) = asker_of(&inbound) {
             self.answer(asker, Answer::Broken);
@@ -207,7 +208,9 @@ impl World {
     }
 
     fn poll(&mut self, reader: usize, node: usize, log: LogId) -> Result<(), Failure> {
-        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        let Some(process) = self.nodes[node].process.as_ref().filter(|_| self.nodes[node].lost.is_none()) else {
+            return Ok(());
+        };
         let Some(&replica) = process.by_log.get(&log) else { return Ok(()) };
         let Some(segments) = process.readers.get(&replica) else { return Ok(()) };
         let mut bound = process.progress.get(&replica).map_or(Offset::ZERO, |progress| progress.read_bound);
@@ -232,6 +235,10 @@ impl World {
         let read = match segments.read_batches(from, bound, bytes) {
             Ok(read) => read,
             Err(_) if self.nodes[node].disk_faulted => return Ok(()),
+            Err(error) if self.is_damage(node, &error) => {
+                self.lose(node, Lost::Damaged);
+                return Ok(());
+            }
             // A snapshot was just installed, and the machine doesn't know yet.
             Err(_) if from < segments.log_start() => return Ok(()),
             Err(error) => {
@@ -303,7 +310,7 @@ impl World {
         let log = self.client_random.choice(self.directory.logs())?;
         let nodes = self.directory.nodes_of(log);
         let leads = |node: &usize| {
-            let process = self.nodes[*node].process.as_ref()?;
+            let process = self.nodes[*node].process.as_ref().filter(|_| self.nodes[*node].lost.is_none())?;
             Some(process.host.get(*process.by_log.get(&log)?)?.is_leader())
         };
         let first = self.client_random.usize(0..nodes.len().max(1));

@@ -2,7 +2,7 @@
 
 use super::Phase;
 use super::{Event, World};
-use crate::node::{ApplyThread, DiskThread, Process};
+use crate::node::{ApplyThread, DiskThread, Lost, Process};
 use crate::options::Fault;
 use crate::report::Failure;
 use crate::schedule::MILLISECOND;
@@ -33,7 +33,8 @@ pub(crate) enum Failed {
 impl World {
     pub(crate) fn on_start(&mut self, node: usize) -> Result<(), Failure> {
         self.nodes[node].start_due = false;
-        if self.nodes[node].process.is_some() || self.nodes[node].held_down {
+        let gone = self.nodes[node].lost == Some(Lost::Damaged);
+        if self.nodes[node].process.is_some() || self.nodes[node].held_down || gone {
             return Ok(());
         }
         self.arm_recovery(node);
@@ -44,11 +45,22 @@ impl World {
                 let tick = self.nodes[node].tick_ns;
                 self.nodes[node].process = Some(process);
                 self.schedule.after(tick, Event::Tick { node, life });
-                self.nodes[node].boots += 1;
                 self.want_turn(node);
                 self.want_reconcile(node);
-                self.introduce(node);
+                if self.nodes[node].lost.is_none() {
+                    self.introduce(node);
+                }
                 self.observe_all(node)
+            }
+            Err(_) if self.nodes[node].lost.is_some() => {
+                // What was put back there isn't even whole.
+                self.nodes[node].lost = Some(Lost::Damaged);
+                Ok(())
+            }
+            Err(Failed::Storage(error)) if self.is_damage(node, &error) => {
+                self.note(format_args!("node {node} finds damage: {error}"));
+                self.lose(node, Lost::Damaged);
+                Ok(())
             }
             Err(Failed::Storage(error)) if self.nodes[node].disk_faulted => {
                 self.note(format_args!("node {node} fails to start: {error}"));
@@ -75,14 +87,16 @@ impl World {
 
     fn open(&mut self, node: usize) -> Result<Process, Failed> {
         let disk = self.nodes[node].disk.clone();
+        let door = self.open_door(node).map_err(Failed::Storage)?;
         let (store, restored) = ShardStore::open(disk, "", SHARD, self.options.store).map_err(Failed::Storage)?;
         if let Some((replica, error)) = store.damage().into_iter().next() {
             let told = format!("replica {replica} is damaged: {error}");
-            let faulted = self.nodes[node].disk_faulted;
+            let faulted = self.nodes[node].disk_faulted || self.nodes[node].decayed;
             return Err(if faulted { Failed::Storage(error) } else { Failed::Broken(told) });
         }
         let catalogue = self.load_catalogue(node).map_err(Failed::Broken)?;
         let mut process = Process {
+            door,
             host: Host::new(self.random.u64(..)),
             by_log: BTreeMap::new(),
             catalogue: Rc::default(),
@@ -112,7 +126,9 @@ impl World {
         for replica in restored {
             let (id, log, intent) = (replica.replica, replica.log, replica.intent);
             process.local.insert(id, LocalReplica { replica: id, log, intent, settings: None, told: None });
-            self.checkers.promises.restored(&replica).map_err(Failed::Broken)?;
+            if self.nodes[node].lost.is_none() {
+                self.checkers.promises.restored(&replica).map_err(Failed::Broken)?;
+            }
             self.restore(&mut process, replica, &found)?;
         }
         self.publish(node, &mut process).map_err(|failure| Failed::Broken(failure.what))?;

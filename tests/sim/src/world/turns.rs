@@ -1,11 +1,12 @@
 //! The consensus thread: a turn takes what has queued, steps the host, and carries out what it says, in order.
 
+use super::door::Letter;
 use super::{Event, World};
 use crate::checkers::log_matching::Seen;
 use crate::checkers::{bounds, progress};
 use crate::clients::batches::key_of;
 use crate::clients::{Answer, Asker};
-use crate::node::{ApplyMessage, DiskMessage, Inbound, Process, node_of};
+use crate::node::{ApplyMessage, DiskMessage, Inbound, Lost, Process, node_of};
 use crate::report::Failure;
 use crate::schedule::MICROSECOND;
 use dlog_consensus::{
@@ -14,8 +15,10 @@ use dlog_consensus::{
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_core::{FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, RequestId, Term};
+use dlog_storage::LoseUnsynced;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// Messages taken in one turn.
 const MESSAGES_PER_TURN: usize = 512;
@@ -195,7 +198,9 @@ impl World {
         let said = std::mem::take(&mut process.outputs);
         let tables = process.host.producer_tables();
         for (replica, index, table) in &tables {
-            let Some(log) = self.directory.log_of(*replica) else { continue };
+            let Some(log) = self.directory.log_of(*replica).filter(|_| self.nodes[node].lost.is_none()) else {
+                continue;
+            };
             let told = self.checkers.of(log).tables.told(*index, table);
             told.map_err(|what| Failure::correctness(format!("replica {replica}: {what}")))?;
         }
@@ -228,6 +233,10 @@ impl World {
     fn execute(&mut self, node: usize, outputs: Vec<(ReplicaId, Output)>) -> Result<(), Failure> {
         let mut writes: Vec<(WriteId, ReplicaWrite)> = Vec::new();
         for (replica, output) in outputs {
+            if self.nodes[node].process.is_none() {
+                // What was said last made it end.
+                return Ok(());
+            }
             match output {
                 Output::Write { id, write } => writes.push((id, write)),
                 Output::Send { message } => self.post(node, message)?,
@@ -253,12 +262,18 @@ impl World {
                 Output::Refused { from, refusal } => {
                     self.note_of(replica, format_args!("{replica} refuses a message of {from}: {refusal}"));
                 }
+                Output::Confirmed { .. } if self.nodes[node].lost.is_some() => {}
                 Output::Confirmed { intent, membership_index, membership } => {
                     self.note_of(
                         replica,
                         format_args!("{replica} confirms {intent} as of {membership_index}: {membership:?}"),
                     );
                     self.confirm(node, replica, intent, membership_index, &membership);
+                }
+                Output::Fatal { .. } if self.nodes[node].lost.is_some() => {
+                    // It got what it should not have been given, and noticed.
+                    self.kill(node, LoseUnsynced::Nothing);
+                    return Ok(());
                 }
                 Output::Fatal { reason } => {
                     let log = self.directory.log_of(replica);
@@ -284,7 +299,7 @@ impl World {
 
     /// A message leaves.
     fn post(&mut self, node: usize, message: PeerMessage) -> Result<(), Failure> {
-        if !self.options.broken.spares_promises() {
+        if !self.options.broken.spares_promises() && self.nodes[node].lost.is_none() {
             let log = self.directory.log_of(message.from);
             self.checkers.promises.sent(&message).map_err(|what| Failure::correctness(what).about(log))?;
         }
@@ -293,28 +308,39 @@ impl World {
         }
         let to = node_of(message.to);
         let [one, other] = self.network.deliveries(node, to);
+        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        let synced = process.store.as_ref().map(dlog_storage::ShardStore::last_group).unwrap_or_default();
+        let letter = Letter { message, claim: Rc::clone(&process.door.claim), synced };
         if let Some(delay) = other {
-            self.schedule.after(delay, Event::Arrive(Box::new(message.clone())));
+            self.schedule.after(delay, Event::Arrive(Box::new(letter.clone())));
         }
         if let Some(delay) = one {
-            self.schedule.after(delay, Event::Arrive(Box::new(message)));
+            self.schedule.after(delay, Event::Arrive(Box::new(letter)));
         }
         Ok(())
     }
 
     /// A replica leads, as somebody is told: before that it may have taken the lead, lost its power, and forgotten it.
     fn leads(&mut self, node: usize, replica: ReplicaId, term: Term) -> Result<(), Failure> {
+        if self.nodes[node].lost.is_some() {
+            return Ok(());
+        }
         let Some(log) = self.directory.log_of(replica) else { return Ok(()) };
         let led = self.checkers.leaders.leads(log, term, replica, self.nodes[node].life);
         led.map_err(|what| Failure::correctness(what).about(log))
     }
 
-    pub(crate) fn on_arrive(&mut self, message: Box<PeerMessage>) {
-        let (from, to) = (node_of(message.from), node_of(message.to));
+    pub(crate) fn on_arrive(&mut self, letter: Letter) -> Result<(), Failure> {
+        let (from, to) = (node_of(letter.message.from), node_of(letter.message.to));
         if self.network.is_cut(from, to) {
-            return;
+            return Ok(());
         }
-        let PeerMessage { kind, term, index, commit, reject, .. } = &*message;
+        let up = self.nodes[to].process.is_some();
+        if up && !self.is_admitted(&letter)? {
+            return Ok(());
+        }
+        let message = letter.message;
+        let PeerMessage { kind, term, index, commit, reject, .. } = &message;
         self.trace.note(
             self.schedule.now(),
             self.directory.log_of(message.to),
@@ -327,11 +353,12 @@ impl World {
                 message.to.0,
             ),
         );
-        if self.nodes[to].process.is_some() {
-            self.push(to, Inbound::Peer(message));
+        if up {
+            self.push(to, Inbound::Peer(Box::new(message)));
         } else if self.random.u8(0..8) == 0 {
             self.push(from, Inbound::Unreachable(message.to.node()));
         }
+        Ok(())
     }
 
     /// The read thread.
@@ -349,8 +376,13 @@ impl World {
         }
         self.counts.catch_up_reads += 1;
         let Some(process) = &self.nodes[node].process else { return };
-        let result = match process.readers.get(&replica) {
-            Some(reader) => reader.read_frames(range.start, range.end, max_bytes as usize).map_err(|e| e.to_string()),
+        let read = process.readers.get(&replica).map(|reader| {
+            let read = reader.read_frames(range.start, range.end, max_bytes as usize);
+            read.map_err(|error| (self.is_damage(node, &error), error.to_string()))
+        });
+        let result = match read {
+            Some(Err((true, _))) => return self.lose(node, Lost::Damaged),
+            Some(read) => read.map_err(|(_, error)| error),
             None => Err("no segments here yet".to_owned()),
         };
         self.note_of(replica, format_args!("{replica} read {range:?}: {:?}", result.as_ref().map(Vec::len)));
@@ -392,6 +424,9 @@ impl World {
 
     /// Shows the checkers what a replica has committed and written out since the last look.
     pub(crate) fn observe(&mut self, node: usize, replica: ReplicaId) -> Result<(), Failure> {
+        if self.nodes[node].lost.is_some() {
+            return Ok(());
+        }
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
         let Some(reader) = process.readers.get(&replica).cloned() else { return Ok(()) };
         // Segments may still hold frames that the machine has cut: it knows how far they are its own.
@@ -419,6 +454,10 @@ impl World {
             let frames = match reader.read_frames(at.next(), to.next(), OBSERVE_BYTES) {
                 Ok(frames) => frames,
                 Err(_) if self.nodes[node].disk_faulted => return Ok(()),
+                Err(error) if self.is_damage(node, &error) => {
+                    self.lose(node, Lost::Damaged);
+                    return Ok(());
+                }
                 Err(error) => {
                     let log = self.directory.log_of(replica);
                     return Err(Failure::correctness(format!("replica {replica} can't be read: {error}")).about(log));
