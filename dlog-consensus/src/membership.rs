@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use dlog_core::{LogIndex, ReplicaId, limits};
+use dlog_replication::bootstrap::GroupZero;
 use prost::Message as _;
 use raft_proto::eraftpb::ConfState;
 use std::collections::BTreeSet;
@@ -70,6 +71,16 @@ impl Membership {
     /// A membership of these voters and no one else.
     pub fn of_voters(voters: impl IntoIterator<Item = ReplicaId>) -> Membership {
         Membership { voters: voters.into_iter().collect(), ..Membership::default() }
+    }
+
+    /// The members that a partition is created with, for the intent that made it.
+    pub fn of_creation(voters: impl IntoIterator<Item = ReplicaId>, intent: LogIndex) -> Membership {
+        Membership { intent, ..Membership::of_voters(voters) }
+    }
+
+    /// Group 0's first members: they follow from the bootstrap set alone.
+    pub fn of_group_zero(members: GroupZero) -> Membership {
+        Membership { learners: members.learners.into_iter().collect(), ..Membership::of_voters(members.voters) }
     }
 
     /// Checks the rules above.

@@ -4,11 +4,16 @@
 //! stands in it, so the receiver knows the parts of one image from those of another, whoever sends them.
 
 use bytes::Bytes;
+use dlog_core::LogIndex;
 use dlog_core::limits::{STATE_BYTES_MAX, STATE_PART_BYTES};
+use dlog_replication::Catalogue;
 use prost::Message as _;
 
 /// The version of the image's encoding.
 const IMAGE_VERSION: u32 = 1;
+
+/// A key and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
 
 /// A state, encoded.
 ///
@@ -75,6 +80,17 @@ impl StateImage {
             return Err(StateImageError::Version(image.version));
         }
         Ok(image.entries.into_iter().map(|entry| (entry.key, entry.value)).collect())
+    }
+
+    /// The catalogue that this state is, as of `index`, and its keys and values as the state store takes them.
+    ///
+    /// # Errors
+    /// What of it this version can't read, in words.
+    pub fn catalogue(&self, index: LogIndex) -> Result<(Catalogue, Vec<KeyValue>), String> {
+        let entries = self.entries().map_err(|error| error.to_string())?;
+        let catalogue = Catalogue::load(index, entries.iter().map(|(key, value)| (key, value)));
+        let catalogue = catalogue.map_err(|error| error.to_string())?;
+        Ok((catalogue, entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect()))
     }
 
     /// Its bytes, counted.

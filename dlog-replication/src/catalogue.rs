@@ -24,7 +24,7 @@ use crate::command::{Command, CommandBody, CommandId, FoundCluster};
 use crate::outcome::{CommandOutcome, Rejection, RejectionCode};
 use crate::placement::{self, PlacementError};
 use deleted::DeletedLogs;
-use dlog_core::{LogId, LogIndex, NodeId, PartitionIndex, ReplicaId, TopicId};
+use dlog_core::{Frame, FrameKind, LogId, LogIndex, NodeId, PartitionIndex, ReplicaId, TopicId};
 use ids::Ids;
 use nodes::Nodes;
 use prost::Message;
@@ -40,6 +40,9 @@ pub struct Applied {
     /// The changed keys in order, each once; to be written in one batch with the applied index.
     pub changes: Vec<StateChange>,
 }
+
+/// A key of the state store with its new value; `None`: the key is gone.
+pub type KeyChange = (Vec<u8>, Option<Vec<u8>>);
 
 /// What the cluster knows of itself as of one index of group 0.
 ///
@@ -144,6 +147,18 @@ impl Catalogue {
         self.deleted.save_all(&mut changes);
         self.requests.save_all(&mut changes);
         changes.finish().into_iter().filter_map(|change| Some((change.key, change.value?))).collect()
+    }
+
+    /// Applies the commands among committed frames of group 0 that stand above `before`. Gives what the state store has to write with
+    /// the index of the last frame; `None` if all of it was applied before.
+    pub fn apply_frames(&mut self, before: LogIndex, frames: &[Frame]) -> Option<(LogIndex, Vec<KeyChange>)> {
+        let last = frames.last().map(|frame| frame.index).filter(|last| *last > before)?;
+        let mut changes = Vec::new();
+        for frame in frames.iter().filter(|frame| frame.index > before && frame.kind == FrameKind::Command) {
+            let applied = self.apply(frame.index, &frame.payload);
+            changes.extend(applied.changes.into_iter().map(|change| (change.key, change.value)));
+        }
+        Some((last, changes))
     }
 
     /// Applies the command at `index`. A command that can't be read or isn't allowed changes nothing but the applied index

@@ -14,6 +14,8 @@ pub mod command;
 pub mod copyset;
 pub mod health;
 pub mod intent;
+pub mod leadership;
+pub mod local_replicas;
 pub mod outcome;
 pub mod placement;
 pub mod quorum;
@@ -30,5 +32,6 @@ pub use command::{
     FoundCluster, FoundingMember, PreferLeader, RegisterNode, SetMetadataVoters, SetReplicas,
 };
 pub use intent::Intent;
+pub use local_replicas::LocalReplicas;
 pub use outcome::{CommandOutcome, Rejection, RejectionCode};
 pub use settings::{SettingChanges, TimestampType, TopicSettings};

@@ -111,7 +111,12 @@ impl Node {
             meet(node);
         }
         let shards = context.shards.clone();
-        let reconciler = Reconciler { node: identity.node, shards, local, marks, book, meet: Box::new(meet) };
+        let reconciler = Reconciler {
+            shards,
+            local: LocalReplicas::new(identity.node, local.into_values(), marks),
+            book,
+            meet: Box::new(meet),
+        };
         let (registered_sender, registered) = watch::channel(false);
         let tasks = vec![
             tokio::spawn(reconciler.run(catalogue)),

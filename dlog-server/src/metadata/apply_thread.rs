@@ -8,7 +8,7 @@ use crate::shard::disk_thread::DiskMessage;
 use crate::shard::inbox::{Inbox, ShardMessage};
 use bytes::Bytes;
 use dlog_consensus::StateImage;
-use dlog_core::{Frame, FrameKind, LogIndex, ReplicaId};
+use dlog_core::{Frame, LogIndex, ReplicaId};
 use dlog_replication::Catalogue;
 use dlog_storage::{StateStore, StorageError};
 use std::sync::Arc;
@@ -133,7 +133,7 @@ impl<S: StateStore> ApplyThread<S> {
     ) -> Result<(), StorageError> {
         let mut result = Ok(());
         if index > self.store.applied() {
-            match load(index, state) {
+            match state.catalogue(index) {
                 Ok((catalogue, entries)) => {
                     self.store.replace(entries, index, origin)?;
                     tracing::info!(%index, bytes = state.len(), "the metadata group's state came with a snapshot");
@@ -153,30 +153,14 @@ impl<S: StateStore> ApplyThread<S> {
     fn apply(&mut self, replica: ReplicaId, frames: &[Frame]) -> Result<(), StorageError> {
         let before = *self.applied.borrow();
         let Some(last) = frames.last() else { return Ok(()) };
-        let mut changes = Vec::new();
-        for frame in frames.iter().filter(|f| f.index > before && f.kind == FrameKind::Command) {
-            let applied = self.catalogue.apply(frame.index, &frame.payload);
-            changes.extend(applied.changes.into_iter().map(|c| (c.key, c.value)));
-        }
-        if last.index > before {
-            self.store.write(changes, last.index)?;
+        if let Some((last, changes)) = self.catalogue.apply_frames(before, frames) {
+            self.store.write(changes, last)?;
             self.publish.send_replace(Arc::new(self.catalogue.clone()));
-            self.applied.send_replace(last.index);
+            self.applied.send_replace(last);
         }
         self.inbox.send(ShardMessage::Applied { replica, index: last.index });
         Ok(())
     }
-}
-
-/// Keys and values.
-type Entries = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// The catalogue of a state that came with a snapshot, and what of it the store keeps.
-fn load(index: LogIndex, state: &StateImage) -> Result<(Catalogue, Entries), String> {
-    let entries = state.entries().map_err(|error| error.to_string())?;
-    let catalogue =
-        Catalogue::load(index, entries.iter().map(|(key, value)| (key, value))).map_err(|error| error.to_string())?;
-    Ok((catalogue, entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect()))
 }
 
 #[cfg(test)]

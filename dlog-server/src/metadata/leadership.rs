@@ -6,6 +6,7 @@ use crate::shard::inbox::ShardMessage;
 use dlog_consensus::Role;
 use dlog_core::{LogId, ReplicaId};
 use dlog_replication::Catalogue;
+use dlog_replication::leadership::{Balancer, Wish};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,21 +14,17 @@ use tokio::time::MissedTickBehavior;
 
 /// How often the node looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The preferred replica must have been in sync for so many looks in a row: a node that has just come back catches up first.
-const LOOKS_BEFORE_TRANSFER: u32 = 5;
-/// Transfers begun in one look: each costs its partition some milliseconds without a leader.
-const TRANSFERS_PER_LOOK: usize = 8;
 
 /// Runs until the node stops.
 pub async fn balance(context: Arc<NodeContext>) {
     let mut changes = context.catalogue.clone();
     let mut preferred = Preferred::of(&changes.borrow_and_update());
-    let mut steady: BTreeMap<ReplicaId, u32> = BTreeMap::new();
+    let mut balancer = Balancer::default();
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !context.is_stopping() {
         tokio::select! {
-            _ = looks.tick() => look(&context, &mut steady, &BTreeSet::new(), 1),
+            _ = looks.tick() => look(&context, &mut balancer, &BTreeSet::new(), 1),
             changed = changes.changed() => {
                 if changed.is_err() {
                     return;
@@ -36,7 +33,7 @@ pub async fn balance(context: Arc<NodeContext>) {
                 let chosen = preferred.changed(&now);
                 preferred = now;
                 if !chosen.is_empty() {
-                    look(&context, &mut steady, &chosen, 0);
+                    look(&context, &mut balancer, &chosen, 0);
                 }
             }
         }
@@ -58,30 +55,13 @@ impl Preferred {
     }
 }
 
-/// A replica that leads here though another, in sync, is preferred.
-struct Wish {
-    log: LogId,
-    replica: ReplicaId,
-    preferred: ReplicaId,
-}
-
 /// Hands over what should be led elsewhere: at once what an operator has `chosen`, else what has been in sync there for long
 /// enough. `counts` says for how many looks this one stands.
-fn look(context: &NodeContext, steady: &mut BTreeMap<ReplicaId, u32>, chosen: &BTreeSet<LogId>, counts: u32) {
-    let wishes = wishes(context);
-    steady.retain(|replica, _| wishes.iter().any(|wish| wish.replica == *replica));
-    let mut begun = 0;
-    for Wish { log, replica, preferred } in wishes {
-        let looks = steady.entry(replica).or_default();
-        *looks += counts;
-        let due = *looks >= LOOKS_BEFORE_TRANSFER || chosen.contains(&log);
-        if due && begun < TRANSFERS_PER_LOOK && !context.is_stopping() {
-            *looks = 0;
-            begun += 1;
-            let shard = crate::peer::incoming::shard_of(replica, context.shards.len());
-            tracing::info!(%replica, to = %preferred, "leadership goes to the preferred replica");
-            context.shards[shard].inbox.send(ShardMessage::Transfer { replica, to: preferred });
-        }
+fn look(context: &NodeContext, balancer: &mut Balancer, chosen: &BTreeSet<LogId>, counts: u32) {
+    for Wish { replica, preferred, .. } in balancer.look(&wishes(context), chosen, counts) {
+        let shard = crate::peer::incoming::shard_of(replica, context.shards.len());
+        tracing::info!(%replica, to = %preferred, "leadership goes to the preferred replica");
+        context.shards[shard].inbox.send(ShardMessage::Transfer { replica, to: preferred });
     }
 }
 
@@ -89,15 +69,10 @@ fn wishes(context: &NodeContext) -> Vec<Wish> {
     let catalogue = context.catalogue();
     let mut wishes = Vec::new();
     for shard in &context.shards {
-        for (replica, status) in shard.status.lock().expect("no holder panics").iter() {
-            if status.role != Role::Leader {
-                continue;
-            }
-            let Some(partition) = catalogue.partition_of_log(status.log) else { continue };
-            let preferred = partition.preferred;
-            if preferred != *replica && status.peers.iter().any(|p| p.replica == preferred && p.in_sync) {
-                wishes.push(Wish { log: status.log, replica: *replica, preferred });
-            }
+        let all = shard.status.lock().expect("no holder panics");
+        for (replica, status) in all.iter().filter(|(_, status)| status.role == Role::Leader) {
+            let in_sync = |preferred| status.peers.iter().any(|peer| peer.replica == preferred && peer.in_sync);
+            wishes.extend(Wish::of(&catalogue, status.log, *replica, in_sync));
         }
     }
     wishes

@@ -6,22 +6,17 @@ use crate::shard::ShardHandle;
 use crate::shard::inbox::{ShardMessage, StartReplica};
 use dlog_consensus::Membership;
 use dlog_core::{NodeId, ReplicaId};
-use dlog_replication::Catalogue;
-use dlog_replication::reconcile::{self, LocalAction, LocalReplica};
-use std::collections::{BTreeMap, BTreeSet};
+use dlog_replication::reconcile::LocalAction;
+use dlog_replication::{Catalogue, LocalReplicas};
 use std::sync::Arc;
 use tokio::sync::watch;
 
 /// The local side of the catalogue.
 pub struct Reconciler {
-    /// This node.
-    pub node: NodeId,
     /// Its shards.
     pub shards: Vec<ShardHandle>,
-    /// Replicas that stand here.
-    pub local: BTreeMap<ReplicaId, LocalReplica>,
-    /// Replicas that once stood here and never will again.
-    pub marks: BTreeSet<ReplicaId>,
+    /// What stands here, and what never will again.
+    pub local: LocalReplicas,
     /// Where peers are: kept as the catalogue says.
     pub book: Arc<AddressBook>,
     /// Called with every node of the catalogue, to open streams to it.
@@ -37,8 +32,7 @@ impl Reconciler {
                 self.book.set(node.node, &node.peer_address);
                 (self.meet)(node.node);
             }
-            let local: Vec<LocalReplica> = self.local.values().cloned().collect();
-            for action in reconcile::plan(&now, self.node, &local, &self.marks) {
+            for action in self.local.follow(&now) {
                 self.carry_out(action);
             }
             if catalogue.changed().await.is_err() {
@@ -51,16 +45,14 @@ impl Reconciler {
         &self.shards[shard_of(replica, self.shards.len())]
     }
 
-    fn carry_out(&mut self, action: LocalAction) {
+    fn carry_out(&self, action: LocalAction) {
         match action {
             LocalAction::Start(start) => {
                 tracing::info!(replica = %start.replica, log = %start.log, "starting a replica");
-                let creation = Membership::of_voters(start.voters.iter().copied());
-                let membership = Membership { intent: start.created, ..creation }.encode();
                 let message = ShardMessage::Start(StartReplica {
                     replica: start.replica,
                     log: start.log,
-                    membership,
+                    membership: Membership::of_creation(start.voters, start.created).encode(),
                     intent: start.intent,
                     preferred: start.preferred,
                     segment_bytes: start.settings.segment_bytes(),
@@ -69,14 +61,6 @@ impl Reconciler {
                     retention_ms: start.settings.retention_ms(),
                 });
                 self.shard(start.replica).inbox.send(message);
-                let local = LocalReplica {
-                    replica: start.replica,
-                    log: start.log,
-                    intent: start.intent,
-                    settings: Some(start.settings),
-                    told: None,
-                };
-                self.local.insert(start.replica, local);
             }
             LocalAction::Configure { replica, settings } => {
                 self.shard(replica).inbox.send(ShardMessage::Settings {
@@ -86,22 +70,13 @@ impl Reconciler {
                     retention_bytes: settings.retention_bytes(),
                     retention_ms: settings.retention_ms(),
                 });
-                if let Some(local) = self.local.get_mut(&replica) {
-                    local.settings = Some(settings);
-                }
             }
             LocalAction::Intend { replica, intent } => {
-                let told = Some((intent.version, intent.confirmed));
                 self.shard(replica).inbox.send(ShardMessage::Intend { replica, intent });
-                if let Some(local) = self.local.get_mut(&replica) {
-                    local.told = told;
-                }
             }
             LocalAction::Delete { replica, log, ended } => {
                 tracing::info!(%replica, %log, "deleting a replica: it is out of use");
                 self.shard(replica).inbox.send(ShardMessage::Delete { replica, ended });
-                self.local.remove(&replica);
-                self.marks.insert(replica);
             }
         }
     }

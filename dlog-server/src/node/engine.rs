@@ -135,12 +135,10 @@ pub fn start(
 fn start_group_zero(identity: &Identity, replica: ReplicaId, inboxes: &[Inbox]) -> anyhow::Result<LocalReplica> {
     let members = crate::bootstrap::set_of(identity)?.group_zero();
     let preferred = members.voters.first() == Some(&replica);
-    let mut membership = Membership::of_voters(members.voters);
-    membership.learners.extend(members.learners);
     inboxes[shard_of(replica, inboxes.len())].send(ShardMessage::Start(StartReplica {
         replica,
         log: LogId::GROUP_ZERO,
-        membership: membership.encode(),
+        membership: Membership::of_group_zero(members).encode(),
         intent: LogIndex::ZERO,
         preferred,
         segment_bytes: limits::GROUP_ZERO_SEGMENT_BYTES,

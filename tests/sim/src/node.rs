@@ -6,11 +6,11 @@ use bytes::Bytes;
 use dlog_consensus::{FetchError, FetchId, Host, Output, PeerMessage, Progress, Proposal, StateImage, WriteId};
 use dlog_core::write::{LogPoint, ReplicaWrite};
 use dlog_core::{Frame, LogId, LogIndex, MonotonicTime, NodeId, ReplicaId, RequestId};
-use dlog_replication::reconcile::LocalReplica;
-use dlog_replication::{Catalogue, Intent};
+use dlog_replication::leadership::Balancer;
+use dlog_replication::{Catalogue, Intent, LocalReplicas};
 use dlog_storage::state_store::memory::MemoryStateStore;
 use dlog_storage::{LogReader, LoseUnsynced, ShardStore, SimDisk, WrittenOut};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// What waits for a node's consensus thread.
@@ -246,12 +246,10 @@ pub struct Process {
     pub apply: ApplyThread,
     /// Whether the reconciler is scheduled.
     pub reconcile_due: bool,
-    /// For how many looks another replica should have led what is led here.
-    pub steady: BTreeMap<ReplicaId, u32>,
+    /// What should be led elsewhere.
+    pub balancer: Balancer,
     /// What the reconciler takes for standing here.
-    pub local: BTreeMap<ReplicaId, LocalReplica>,
-    /// What once stood here and never will again.
-    pub marks: BTreeSet<ReplicaId>,
+    pub local: LocalReplicas,
     /// `None` once it is closed.
     pub store: Option<ShardStore<SimDisk>>,
     /// Readers of the logs that are written out.

@@ -7,20 +7,19 @@ use crate::node::{ApplyMessage, DiskMessage, Inbound, NewReplica, Process, id_of
 use crate::report::Failure;
 use crate::schedule::{MICROSECOND, MILLISECOND};
 use bytes::Bytes;
-use dlog_consensus::{Membership, StateImage, encode_membership};
+use dlog_consensus::{Membership, StateImage};
 use dlog_core::write::{Create, LogPoint};
-use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, ReplicaId};
+use dlog_core::{Frame, LogId, LogIndex, MonotonicTime, ReplicaId};
 use dlog_replication::Catalogue;
 use dlog_replication::bootstrap::group_zero_replica;
-use dlog_replication::reconcile::{self, LocalAction, LocalReplica};
+use dlog_replication::leadership::Wish;
+use dlog_replication::reconcile::{LocalAction, LocalReplica};
 use dlog_storage::{StateStore, StorageError};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Ticks for which the preferred replica of a new partition tries to lead.
 const CAMPAIGN_TICKS: u32 = 20;
-/// Looks for which a preferred replica must have been in sync before it is given the lead.
-const LOOKS_BEFORE_TRANSFER: u32 = 5;
 
 impl World {
     /// Work for the apply thread.
@@ -103,12 +102,7 @@ impl World {
     ) -> Result<(), Failure> {
         let before = process.catalogue.applied();
         let Some(last) = frames.last().map(|frame| frame.index) else { return Ok(()) };
-        let mut changes = Vec::new();
-        for frame in frames.iter().filter(|frame| frame.index > before && frame.kind == FrameKind::Command) {
-            let applied = process.apply.catalogue.apply(frame.index, &frame.payload);
-            changes.extend(applied.changes.into_iter().map(|change| (change.key, change.value)));
-        }
-        if last > before {
+        if let Some((last, changes)) = process.apply.catalogue.apply_frames(before, frames) {
             let written = self.nodes[node].state.write(changes, last);
             written.map_err(|error| broken_store(node, &error))?;
             self.publish(node, process)?;
@@ -129,10 +123,9 @@ impl World {
     ) -> Result<(), Failure> {
         let store = &self.nodes[node].state;
         if index > store.applied() {
-            let entries = state.entries().map_err(|error| Failure::correctness(format!("a state's image: {error}")))?;
-            let loaded = Catalogue::load(index, entries.iter().map(|(key, value)| (key, value)));
-            let catalogue = loaded.map_err(|error| Failure::correctness(format!("a state that came: {error}")))?;
-            let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+            let loaded = state.catalogue(index);
+            let (catalogue, entries) =
+                loaded.map_err(|what| Failure::correctness(format!("a state that came: {what}")))?;
             store.replace(entries, index, origin).map_err(|error| broken_store(node, &error))?;
             process.apply.catalogue = catalogue;
             self.counts.states_installed += 1;
@@ -211,8 +204,7 @@ impl World {
         }
         let Some(process) = &mut self.nodes[node].process else { return };
         process.reconcile_due = false;
-        let local: Vec<LocalReplica> = process.local.values().cloned().collect();
-        for action in reconcile::plan(&process.catalogue, id_of(node), &local, &process.marks) {
+        for action in process.local.follow(&process.catalogue) {
             carry_out(process, action);
         }
         self.want_turn(node);
@@ -221,17 +213,15 @@ impl World {
     /// The first start of group 0 here: its members follow from the bootstrap set alone.
     pub(crate) fn start_group_zero(&mut self, node: usize, process: &mut Process) {
         let replica = group_zero_replica(id_of(node));
-        if process.local.contains_key(&replica) {
+        if process.local.get(replica).is_some() {
             return;
         }
         let members = self.bootstrap_set().group_zero();
         let preferred = members.voters.first() == Some(&replica);
-        let mut membership = Membership::of_voters(members.voters);
-        membership.learners.extend(members.learners);
         let (log, intent) = (LogId::GROUP_ZERO, LogIndex::ZERO);
-        let membership = encode_membership(&membership);
+        let membership = Membership::of_group_zero(members).encode();
         process.inbox.push_back(Inbound::Start(NewReplica { replica, log, membership, intent, preferred }));
-        process.local.insert(replica, LocalReplica { replica, log, intent, settings: None, told: None });
+        process.local.add(LocalReplica { replica, log, intent, settings: None, told: None });
     }
 
     /// A new replica.
@@ -293,25 +283,15 @@ impl World {
     /// Leadership goes where the catalogue prefers it, once that replica has been in sync for a while.
     pub(crate) fn balance(&mut self, node: usize) {
         let Some(process) = &mut self.nodes[node].process else { return };
-        let mut wishes: BTreeMap<ReplicaId, ReplicaId> = BTreeMap::new();
+        let mut wishes = Vec::new();
         for replica in process.host.led() {
             let Some(machine) = process.host.get(replica) else { continue };
-            let Some(partition) = process.catalogue.partition_of_log(machine.log()) else { continue };
-            let preferred = partition.preferred;
-            if preferred != replica
-                && machine.status().peers.iter().any(|peer| peer.replica == preferred && peer.in_sync)
-            {
-                wishes.insert(replica, preferred);
-            }
+            let status = machine.status();
+            let in_sync = |preferred| status.peers.iter().any(|peer| peer.replica == preferred && peer.in_sync);
+            wishes.extend(Wish::of(&process.catalogue, machine.log(), replica, in_sync));
         }
-        process.steady.retain(|replica, _| wishes.contains_key(replica));
-        for (replica, to) in wishes {
-            let looks = process.steady.entry(replica).or_default();
-            *looks += 1;
-            if *looks >= LOOKS_BEFORE_TRANSFER {
-                *looks = 0;
-                process.inbox.push_back(Inbound::Prefer { replica, to });
-            }
+        for Wish { replica, preferred, .. } in process.balancer.look(&wishes, &BTreeSet::new(), 1) {
+            process.inbox.push_back(Inbound::Prefer { replica, to: preferred });
         }
     }
 
@@ -324,32 +304,17 @@ impl World {
 }
 
 fn carry_out(process: &mut Process, action: LocalAction) {
-    match action {
+    process.inbox.push_back(match action {
         LocalAction::Start(start) => {
             let (replica, log, intent, preferred) = (start.replica, start.log, start.intent, start.preferred);
-            let creation = Membership { intent: start.created, ..Membership::of_voters(start.voters) };
-            let membership = encode_membership(&creation);
-            process.inbox.push_back(Inbound::Start(NewReplica { replica, log, membership, intent, preferred }));
-            let settings = Some(start.settings);
-            process.local.insert(replica, LocalReplica { replica, log, intent, settings, told: None });
+            let membership = Membership::of_creation(start.voters, start.created).encode();
+            Inbound::Start(NewReplica { replica, log, membership, intent, preferred })
         }
-        LocalAction::Configure { replica, settings } => {
-            if let Some(local) = process.local.get_mut(&replica) {
-                local.settings = Some(settings);
-            }
-        }
-        LocalAction::Intend { replica, intent } => {
-            if let Some(local) = process.local.get_mut(&replica) {
-                local.told = Some((intent.version, intent.confirmed));
-            }
-            process.inbox.push_back(Inbound::Intend(replica, Box::new(intent)));
-        }
-        LocalAction::Delete { replica, ended, .. } => {
-            process.inbox.push_back(Inbound::Delete(replica, ended));
-            process.local.remove(&replica);
-            process.marks.insert(replica);
-        }
-    }
+        // Nothing here runs by its settings.
+        LocalAction::Configure { .. } => return,
+        LocalAction::Intend { replica, intent } => Inbound::Intend(replica, Box::new(intent)),
+        LocalAction::Delete { replica, ended, .. } => Inbound::Delete(replica, ended),
+    });
 }
 
 fn broken_store(node: usize, error: &StorageError) -> Failure {

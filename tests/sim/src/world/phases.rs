@@ -151,7 +151,7 @@ impl World {
             let here = process.by_log.iter().filter(|(log, _)| **log != LogId::GROUP_ZERO);
             let configured = newest.replicas_on(id).all(|(replica, partition)| {
                 let settings = newest.topic(partition.topic).map(|topic| &topic.settings);
-                process.local.get(&replica).is_some_and(|local| local.settings.as_ref() == settings)
+                process.local.get(replica).is_some_and(|local| local.settings.as_ref() == settings)
             });
             process.catalogue.applied() == newest.applied()
                 && here.map(|(_, replica)| *replica).collect::<BTreeSet<_>>() == intended

@@ -2,13 +2,15 @@
 
 use super::Phase;
 use super::{Event, World};
-use crate::node::{ApplyThread, DiskThread, Lost, Process};
+use crate::node::{ApplyThread, DiskThread, Lost, Process, id_of};
 use crate::options::Fault;
 use crate::report::Failure;
 use crate::schedule::MILLISECOND;
 use dlog_consensus::{Host, LoadError, Replica, ReplicaLoader, StateFound};
 use dlog_core::write::RestoredReplica;
 use dlog_core::{LogId, ReplicaId, ShardId};
+use dlog_replication::LocalReplicas;
+use dlog_replication::leadership::Balancer;
 use dlog_replication::reconcile::LocalReplica;
 use dlog_storage::{ClusterId, LoseUnsynced, ShardIdentity, ShardStore, SimDisk, StateStore, StorageError};
 use std::collections::{BTreeMap, VecDeque};
@@ -95,6 +97,7 @@ impl World {
             return Err(if faulted { Failed::Storage(error) } else { Failed::Broken(told) });
         }
         let catalogue = self.load_catalogue(node).map_err(Failed::Broken)?;
+        let standing: Vec<LocalReplica> = restored.iter().map(local_replica).collect();
         let mut process = Process {
             door,
             host: Host::new(self.random.u64(..)),
@@ -102,9 +105,8 @@ impl World {
             catalogue: Rc::default(),
             apply: ApplyThread { catalogue, synced_at: self.schedule.now(), ..ApplyThread::default() },
             reconcile_due: false,
-            steady: BTreeMap::new(),
-            local: BTreeMap::new(),
-            marks: store.known_marks().map(|(replica, _)| replica).collect(),
+            balancer: Balancer::default(),
+            local: LocalReplicas::new(id_of(node), standing, store.known_marks().map(|(replica, _)| replica)),
             store: Some(store),
             readers: BTreeMap::new(),
             progress: BTreeMap::new(),
@@ -124,8 +126,6 @@ impl World {
         let origin = state.origin().map_err(Failed::Storage)?;
         let found = StateFound { applied: state.applied(), origin };
         for replica in restored {
-            let (id, log, intent) = (replica.replica, replica.log, replica.intent);
-            process.local.insert(id, LocalReplica { replica: id, log, intent, settings: None, told: None });
             if self.nodes[node].lost.is_none() {
                 self.checkers.promises.restored(&replica).map_err(Failed::Broken)?;
             }
@@ -193,6 +193,11 @@ impl World {
             self.schedule.after(delay.max(paused.saturating_sub(now)), Event::Turn { node, life });
         }
     }
+}
+
+fn local_replica(restored: &RestoredReplica) -> LocalReplica {
+    let (replica, log, intent) = (restored.replica, restored.log, restored.intent);
+    LocalReplica { replica, log, intent, settings: None, told: None }
 }
 
 fn store_reader(process: &Process, replica: ReplicaId) -> Option<dlog_storage::LogReader<SimDisk>> {
