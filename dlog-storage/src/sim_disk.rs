@@ -134,10 +134,24 @@ impl SimDisk {
     /// # Panics
     /// If there is no such file or byte: the test that asks for it is wrong.
     pub fn flip(&self, path: &str, position: u64, mask: u8) {
-        let mut state = self.lock();
-        let Some(Node::File(inode)) = state.names.get(path).copied() else { panic!("no file {path}") };
-        let inode = state.inodes.get_mut(&inode).expect("a name has its inode");
-        inode.bytes[position as usize] ^= mask;
+        self.lock().file_named(path).bytes[position as usize] ^= mask;
+    }
+
+    /// Puts bytes into a file, on the disk itself and in the cache, as a write that went astray does: no call of the process
+    /// did it, and no crash takes it back. The file's length stays.
+    ///
+    /// # Panics
+    /// If there is no such file or the bytes end behind it: the test that asks for it is wrong.
+    pub fn overwrite(&self, path: &str, position: u64, bytes: &[u8]) {
+        self.lock().file_named(path).overwrite(position, bytes);
+    }
+
+    /// Whether a crash leaves this range of a file as it reads now.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn is_synced(&self, path: &str, position: u64, bytes: u64) -> bool {
+        self.lock().file_named(path).is_synced(position, position + bytes)
     }
 
     /// Another disk with all that can be read of this one now, synced or not, as a copy made at one moment holds it.

@@ -97,6 +97,28 @@ fn after_a_failed_sync_the_cache_lies() {
 }
 
 #[test]
+fn a_write_that_went_astray_is_there_before_and_after_a_crash() {
+    let disk = disk(LoseUnsynced::All, 1);
+    let file = disk.create("a").expect("created");
+    file.write_at(&[&[1u8; 2048]], 0).expect("written");
+    file.sync_data().expect("synced");
+    disk.sync_dir("").expect("synced");
+    file.write_at(&[&[2u8; 512]], 512).expect("written");
+    file.write_at(&[&[3u8; 512]], 1024).expect("written");
+    disk.fail_syncs(1);
+    assert!(file.sync_data().is_err());
+    file.write_at(&[&[2u8; 512]], 512).expect("written again");
+    assert!(disk.is_synced("a", 0, 512) && disk.is_synced("a", 1536, 512));
+    assert!(!disk.is_synced("a", 1000, 8) && !disk.is_synced("a", 1024, 1), "one isn't synced, one never will be");
+    assert!(!disk.is_synced("a", 2040, 10), "behind the end");
+    disk.overwrite("a", 500, &[9; 600]);
+    assert_eq!(content(&disk, "a"), [&[1u8; 500][..], &[9; 600], &[3; 436], &[1; 512]].concat());
+    disk.crash();
+    assert_eq!(content(&disk, "a"), [&[1u8; 500][..], &[9; 600], &[1; 948]].concat());
+    assert!(disk.is_synced("a", 0, 2048));
+}
+
+#[test]
 fn a_process_that_dies_leaves_the_cache_as_it_is() {
     let disk = disk(LoseUnsynced::Nothing, 1);
     disk.create("a").expect("created").write_at(&[b"x"], 0).expect("written");

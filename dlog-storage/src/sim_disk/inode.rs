@@ -66,6 +66,29 @@ impl Inode {
         self.bytes[position as usize..end as usize].copy_from_slice(part);
     }
 
+    /// Changes bytes as they are now, and as a crash may bring them back.
+    pub(super) fn overwrite(&mut self, position: u64, bytes: &[u8]) {
+        let end = position + bytes.len() as u64;
+        self.bytes[position as usize..end as usize].copy_from_slice(bytes);
+        for (sector, old) in self.unsynced.iter_mut().chain(self.lost.iter_mut()) {
+            let start = sector * SECTOR_BYTES as u64;
+            let (from, to) = (position.max(start), end.min(start + SECTOR_BYTES as u64));
+            if from < to {
+                let old = old.get_or_insert_with(|| Box::new([0; SECTOR_BYTES]));
+                let part = &bytes[(from - position) as usize..(to - position) as usize];
+                old[(from - start) as usize..(to - start) as usize].copy_from_slice(part);
+            }
+        }
+    }
+
+    /// Whether a crash leaves these bytes as they are.
+    pub(super) fn is_synced(&self, from: u64, to: u64) -> bool {
+        let sectors = from / SECTOR_BYTES as u64..to.div_ceil(SECTOR_BYTES as u64);
+        to <= self.durable_len
+            && self.unsynced.range(sectors.clone()).next().is_none()
+            && self.lost.range(sectors).next().is_none()
+    }
+
     pub(super) fn set_len(&mut self, bytes: u64) {
         let old = self.bytes.len() as u64;
         self.remember(bytes.min(old), bytes.max(old));

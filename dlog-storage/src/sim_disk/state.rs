@@ -97,6 +97,12 @@ impl State {
         }
     }
 
+    /// For tests that know their files.
+    pub(super) fn file_named(&mut self, path: &str) -> &mut Inode {
+        let Ok(inode) = self.file(path) else { panic!("no file {path}") };
+        self.inodes.get_mut(&inode).expect("a name has its inode")
+    }
+
     pub(super) fn dir(&self, path: &str) -> io::Result<()> {
         match self.node(path) {
             Some(Node::Dir) => Ok(()),

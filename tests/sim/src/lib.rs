@@ -16,6 +16,7 @@
 pub mod broken;
 pub mod checkers;
 pub mod clients;
+pub mod decay;
 pub mod gate;
 pub mod many;
 pub mod network;

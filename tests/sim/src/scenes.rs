@@ -42,3 +42,16 @@ impl fmt::Display for Scene {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decay_loses_nothing_unnoticed() {
+        let failed: Vec<String> = (0..400)
+            .filter_map(|seed| Scene::Decay.play(seed).err().map(|failure| format!("seed {seed}: {failure}")))
+            .collect();
+        assert!(failed.is_empty(), "{} of 400: {}", failed.len(), failed.join("\n"));
+    }
+}
