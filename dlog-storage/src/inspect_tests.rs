@@ -153,6 +153,21 @@ fn an_unknown_replica_is_told() {
 }
 
 #[test]
+fn a_replica_whose_making_is_damaged_is_not_said_to_be_unknown() {
+    let disk = disk(1);
+    let mut store = open(&disk, 1 << 20);
+    create(&mut store);
+    put(&mut store, LogIndex::ZERO, WriteOp::Append(frames()));
+    store.seal().expect("sealed");
+    drop(store);
+    disk.crash();
+    let journal = "shard-0/journal/00000000000000000001.journal";
+    disk.overwrite(journal, 4096, &[0; 4096]);
+    let told = log(&disk, &place(), IDENTITY.cluster, &mut |_| {}).expect_err("its group is gone");
+    assert!(matches!(&told, StorageError::Corrupt { path, .. } if path == journal), "{told}");
+}
+
+#[test]
 fn a_segment_alone_is_read_to_its_end() {
     let (disk, frames) = closed(1);
     let tree = disk.tree();

@@ -155,7 +155,8 @@ impl ReplicaPicture {
 ///
 /// # Errors
 /// [`StorageError::Invalid`] if the shard doesn't have such a replica; [`StorageError::NeedsOperator`] where a start of the node
-/// would refuse; [`StorageError::Io`]. Damage is no error.
+/// would refuse; [`StorageError::Corrupt`] if damage hides whether there is such a replica; [`StorageError::Io`]. Other damage is
+/// no error.
 pub fn log<D: Disk>(
     disk: &D,
     place: &LogPlace,
@@ -170,6 +171,10 @@ pub fn log<D: Disk>(
         let pictures = replica_pictures(&shard);
         let Some(picture) = pictures.get(&place.replica).filter(|picture| picture.log == place.log) else {
             let (replica, log) = (place.replica, place.log);
+            // What can't be read may be what made it.
+            if let Some(damage) = shard.damage.into_iter().next() {
+                return Err(damage);
+            }
             return Err(StorageError::Invalid { detail: format!("{shard_dir} has no replica {replica} of log {log}") });
         };
         let identity = LogIdentity { cluster, log: place.log, replica: place.replica };

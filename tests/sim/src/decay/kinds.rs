@@ -79,7 +79,7 @@ pub(super) fn list(disk: &SimDisk, shard: ShardIdentity, reach: Reach, random: &
         if kind == Kind::Journal && (kept.is_none() || !path.starts_with(&journal)) {
             continue;
         }
-        let mut ranges = Vec::from([0..bytes]);
+        let mut ranges: Vec<Range<u64>> = std::iter::once(0..bytes).collect();
         for (_, kept) in kept.iter().flatten().filter(|(of, _)| *of == path) {
             ranges = ranges.into_iter().flat_map(|range| without(range, kept)).collect();
         }
