@@ -107,7 +107,7 @@ pub enum Fault {
 impl Fault {
     /// Those that may cost a node for good, with their weights.
     pub const LOSSES: [(Fault, u32); 4] =
-        [(Fault::CopyDisk, 3), (Fault::RestoreDisk, 2), (Fault::WipeDisk, 1), (Fault::DecayDisk, 2)];
+        [(Fault::CopyDisk, 4), (Fault::RestoreDisk, 6), (Fault::WipeDisk, 1), (Fault::DecayDisk, 4)];
 
     /// All that mixed runs draw.
     pub const ALL: [Fault; 11] = [

@@ -65,6 +65,27 @@ fn anything_may_break_and_nothing_acked_is_lost() {
 }
 
 #[test]
+fn lost_disks_cost_nothing_acked() {
+    let reports = run_all(Shape::LostDisks, 100, 3_000);
+    let happened: [(&str, u64); 7] = [
+        ("acks", sum(&reports, |c| c.acked)),
+        ("copies taken", sum(&reports, |c| c.copies)),
+        ("copies put back", sum(&reports, |c| c.restored)),
+        ("disks wiped", sum(&reports, |c| c.wiped)),
+        ("disks that decayed", sum(&reports, |c| c.decayed)),
+        ("nodes lost", sum(&reports, |c| c.lost)),
+        ("starts refused", sum(&reports, |c| c.refused_starts)),
+    ];
+    println!("{} lost-disks seeds: {happened:?}", reports.len());
+    for (what, count) in happened {
+        assert!(count >= 10, "only {count} {what} in {} seeds", reports.len());
+    }
+    // Damage of a disk is found by a node at its start or while it runs, and never served.
+    let found = sum(&reports, |c| c.lost) - sum(&reports, |c| c.restored) - sum(&reports, |c| c.wiped);
+    assert!(found >= 10, "only {found} nodes found damage");
+}
+
+#[test]
 fn power_loss_of_all_loses_nothing_acked() {
     let reports = run_all(Shape::PowerLoss, 200, 2_000);
     let (losses, acked) = (sum(&reports, |c| c.all_power_losses), sum(&reports, |c| c.acked));

@@ -80,7 +80,7 @@ impl World {
             Fault::CopyDisk => self.copy_disk(node),
             Fault::RestoreDisk => self.restore_disk(),
             Fault::WipeDisk => self.wipe_disk(),
-            Fault::DecayDisk => {}
+            Fault::DecayDisk => self.decay_disk(),
         }
         self.schedule_fault();
         Ok(())

@@ -4,8 +4,10 @@
 //! nobody touched. From then on nothing is left to the node alone, and operators move what it held to others.
 
 use super::door::would_refuse;
+use super::starts::SHARD;
 use super::{Event, Phase, World};
 use crate::clients::operators::Purpose;
+use crate::decay::{Reach, decay};
 use crate::node::{Copy, Lost, node_of, number_of};
 use crate::schedule::MILLISECOND;
 use dlog_core::LogId;
@@ -108,6 +110,19 @@ impl World {
         let seed = self.fault_random.u64(..);
         self.nodes[node].disk = SimDisk::new(SimDiskOptions { seed, ..SimDiskOptions::default() });
         self.nodes[node].state = MemoryStateStore::new();
+    }
+
+    /// Changes synced bytes of a disk while its node is down. It may come back and find out, early or late or never.
+    pub(crate) fn decay_disk(&mut self) {
+        let candidates: Vec<usize> = (0..self.nodes.len()).filter(|node| self.may_touch(*node)).collect();
+        let Some(node) = self.fault_random.choice(candidates) else { return };
+        let lose = self.draw_loss();
+        self.kill(node, lose);
+        let decayed = decay(&self.nodes[node].disk, SHARD, Reach::Proved, &mut self.fault_random);
+        let Some(decayed) = decayed else { return };
+        self.note(format_args!("node {node} decays: {decayed}"));
+        self.counts.decayed += 1;
+        self.nodes[node].decayed = true;
     }
 
     /// A node is out for good. A wiped or restored one still starts, and isn't believed; one that found damage doesn't.
