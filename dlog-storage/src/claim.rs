@@ -1,14 +1,18 @@
 //! `Claim`: what a node says of itself when it connects, and whether it is believed.
 //!
 //! Until peers are authenticated a node is believed on a trusted network, but never against what is known: another cluster,
-//! another directory than the one that the cluster was formed with, or an earlier start of the same directory is refused. A
-//! start not seen before is durable here before anything that its node says is believed, so that no restart forgets it.
+//! another directory than the one that the cluster was formed with, an earlier start of the same directory, or a new start that
+//! has less than the node had told is refused. A start not seen before is durable here before anything that its node says is
+//! believed, so that no restart forgets it.
 
+use crate::boot_table::{BootTable, BootVerdict, Lost};
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::identity::{Boot, BootTable, BootVerdict, ClusterId, DirectoryId, Identity};
-use dlog_core::NodeId;
+use crate::identity::{Boot, ClusterId, DirectoryId, Identity};
+use crate::shard_store::GroupNumber;
 use dlog_core::mutants::{self, Mutant};
+use dlog_core::{NodeId, ShardId};
+use std::collections::BTreeMap;
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,12 @@ pub struct Claim {
     pub directory: DirectoryId,
     /// Its start.
     pub boot: Boot,
+    /// The last journal group that this start recovered of each of its shards, as [`ShardStore::last_group`] says right after
+    /// opening: the same in all that it says in one boot. Empty if it doesn't say (an older version of dlog): then what it
+    /// recovered isn't checked.
+    ///
+    /// [`ShardStore::last_group`]: crate::ShardStore::last_group
+    pub recovered: BTreeMap<ShardId, GroupNumber>,
 }
 
 /// Why a node isn't believed.
@@ -63,6 +73,23 @@ pub enum ClaimRefused {
         "node {0} comes with another start of a boot that was seen: a second copy of its directory runs, or an old one was put back"
     )]
     Twin(NodeId),
+    /// A new start, which has less than an earlier one had told.
+    #[error(
+        "node {node} comes back with shard {shard} up to group {}, but had told that group {} is synced: it lost what it had \
+         synced. A copy of its directory was put back, or its disk lost writes; replace the node as a new one",
+        recovered.0,
+        told.0
+    )]
+    BelowTold {
+        /// Its number.
+        node: NodeId,
+        /// The first shard where it is so.
+        shard: ShardId,
+        /// The last group that it recovered.
+        recovered: GroupNumber,
+        /// The highest that it had told.
+        told: GroupNumber,
+    },
     /// Its start is new and could not be noted. After a failed sync the process must end.
     #[error("the start of node {node} can't be noted: {error}")]
     NotNoted {
@@ -75,7 +102,9 @@ pub enum ClaimRefused {
 
 impl BootTable {
     /// Judges a claim for the node whose identity is `own` and whose directory is `root` of `disk`; gives the claimant's number
-    /// back. A boot that is new is noted durably first; where that fails, nothing is noted.
+    /// back. A boot that is new must have recovered what was told before; it is noted durably first, with what it recovered and
+    /// all that was told; where that fails, nothing is noted. Of a boot that was admitted only the boot counts: its hellos may
+    /// come late, and say what was recovered, not what was told since.
     ///
     /// # Errors
     /// [`ClaimRefused`] says what doesn't match, and what helps.
@@ -86,7 +115,7 @@ impl BootTable {
         own: &Identity,
         claim: &Claim,
     ) -> Result<NodeId, ClaimRefused> {
-        let Claim { cluster, node, name, directory, boot } = claim;
+        let Claim { cluster, node, name, directory, boot, recovered } = claim;
         if *cluster != own.cluster {
             return Err(ClaimRefused::Cluster(name.clone()));
         }
@@ -106,8 +135,13 @@ impl BootTable {
             }
             BootVerdict::Twin => Err(ClaimRefused::Twin(*node)),
             BootVerdict::Newer => {
+                if let Some(Lost { shard, recovered, told }) = self.lost(*node, recovered)
+                    && !mutants::is(Mutant::BelowToldAccepted)
+                {
+                    return Err(ClaimRefused::BelowTold { node: *node, shard, recovered, told });
+                }
                 let mut next = self.clone();
-                next.note(*node, *boot);
+                next.note(*node, *boot, recovered);
                 next.save(disk, root).map_err(|error| ClaimRefused::NotNoted { node: *node, error })?;
                 *self = next;
                 Ok(*node)
@@ -117,74 +151,5 @@ impl BootTable {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::BootstrapMember;
-    use crate::sim_disk::SimDisk;
-    use std::io::ErrorKind;
-
-    const CLUSTER: ClusterId = ClusterId([7; 16]);
-
-    fn directory(number: u8) -> DirectoryId {
-        DirectoryId([number; 16])
-    }
-
-    fn own() -> Identity {
-        let mut own = Identity::new("a", 1, directory(1));
-        (own.cluster, own.node) = (CLUSTER, NodeId(1));
-        let member = |name: &str, number| BootstrapMember { name: name.to_string(), directory: directory(number) };
-        own.bootstrap = vec![member("a", 1), member("b", 2)];
-        own
-    }
-
-    fn claim(number: u64, random: u64) -> Claim {
-        let boot = Boot { number, random };
-        Claim { cluster: CLUSTER, node: NodeId(2), name: "b".to_string(), directory: directory(2), boot }
-    }
-
-    #[test]
-    fn a_new_boot_is_durable_before_it_is_believed() {
-        let disk = SimDisk::with_seed(1);
-        let mut boots = BootTable::default();
-        assert_eq!(boots.admit(&disk, "", &own(), &claim(3, 9)).expect("a first boot"), NodeId(2));
-        disk.crash();
-        let mut boots = BootTable::load(&disk, "").expect("a table");
-        boots.admit(&disk, "", &own(), &claim(3, 9)).expect("the same boot");
-        let older = boots.admit(&disk, "", &own(), &claim(2, 9)).expect_err("an older one");
-        assert!(matches!(older, ClaimRefused::OldCopy { number: 2, seen: 3, .. }), "{older}");
-        let twin = boots.admit(&disk, "", &own(), &claim(3, 8)).expect_err("a second one");
-        assert!(matches!(twin, ClaimRefused::Twin(NodeId(2))), "{twin}");
-    }
-
-    #[test]
-    fn a_boot_that_could_not_be_noted_is_not_believed_the_next_time_either() {
-        let disk = SimDisk::with_seed(1);
-        let mut boots = BootTable::default();
-        disk.fail_writes(2, ErrorKind::StorageFull);
-        for _ in 0..2 {
-            let refused = boots.admit(&disk, "", &own(), &claim(3, 9)).expect_err("the disk is full");
-            assert!(matches!(refused, ClaimRefused::NotNoted { .. }), "{refused}");
-            assert_eq!(boots.seen(NodeId(2)), None);
-        }
-        boots.admit(&disk, "", &own(), &claim(3, 9)).expect("there is room again");
-        assert_eq!(BootTable::load(&disk, "").expect("a table").seen(NodeId(2)).map(|boot| boot.number), Some(3));
-    }
-
-    #[test]
-    fn what_is_known_is_not_overruled() {
-        let disk = SimDisk::with_seed(1);
-        let mut boots = BootTable::default();
-        let mut refused = |change: &dyn Fn(&mut Claim)| {
-            let mut claim = claim(1, 1);
-            change(&mut claim);
-            boots.admit(&disk, "", &own(), &claim).expect_err("it contradicts what is known")
-        };
-        assert!(matches!(refused(&|claim| claim.cluster = ClusterId([8; 16])), ClaimRefused::Cluster(_)));
-        assert!(matches!(refused(&|claim| claim.node = NodeId(1)), ClaimRefused::Myself { .. }));
-        assert!(matches!(refused(&|claim| claim.directory = directory(3)), ClaimRefused::Directory(_)));
-        assert!(matches!(refused(&|claim| claim.name = "c".to_string()), ClaimRefused::Directory(_)));
-        // One that joined later stands in no bootstrap set.
-        let joined = Claim { node: NodeId(9), name: "j".to_string(), directory: directory(9), ..claim(1, 1) };
-        boots.admit(&disk, "", &own(), &joined).expect("it joined later");
-    }
-}
+#[path = "claim_tests.rs"]
+mod tests;

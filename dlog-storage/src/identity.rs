@@ -1,7 +1,6 @@
-//! Who a data directory belongs to: [`Identity`] (file `identity`) and what it knows of other nodes' starts, [`BootTable`]
-//! (file `boots`). Both are written whole: a new file, synced, renamed over the old one, the folder synced.
+//! `Identity`: who a data directory belongs to (file `identity`).
 //!
-//! `identity`, all integers little-endian:
+//! Written whole: a new file, synced, renamed over the old one, the folder synced. All integers little-endian:
 //!
 //! ```text
 //! position  size  field
@@ -18,15 +17,11 @@
 //!       72        name: length u16, UTF-8; then for each member: name (likewise), directory id
 //!      end     4  CRC32C over all before
 //! ```
-//!
-//! `boots`: magic "DLOGBTS\0", version u32 (1), count u32; for each node, by rising id: node id u32, boot number u64, random
-//! value u64; CRC32C over all before.
 
 use crate::Disk;
 use crate::error::StorageError;
-use crate::whole_file;
+use crate::whole_file::{self, take};
 use dlog_core::NodeId;
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// The cluster's id: a hash of its bootstrap set. All zero before bootstrap.
@@ -95,8 +90,6 @@ pub struct Identity {
 
 const IDENTITY_FILE: &str = "identity";
 const IDENTITY_MAGIC: &[u8; 8] = b"DLOGIDN\0";
-const BOOTS_FILE: &str = "boots";
-const BOOTS_MAGIC: &[u8; 8] = b"DLOGBTS\0";
 const VERSION: u32 = 1;
 const FIXED_BYTES: usize = 72;
 const CRC_BYTES: usize = 4;
@@ -173,7 +166,7 @@ impl Identity {
     }
 
     fn decode(bytes: &[u8]) -> Result<Identity, String> {
-        let body = whole_file::open(bytes, IDENTITY_MAGIC, VERSION)?;
+        let body = whole_file::open(bytes, IDENTITY_MAGIC, VERSION..=VERSION)?;
         if body.len() < FIXED_BYTES || whole_file::u32_at(body, 12) as usize != bytes.len() {
             return Err("the identity has another length than it says".to_string());
         }
@@ -206,115 +199,11 @@ fn put_name(bytes: &mut Vec<u8>, name: &str) {
     bytes.extend_from_slice(name.as_bytes());
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], String> {
-    let (head, rest) = bytes.split_first_chunk::<N>().ok_or("it ends too early")?;
-    *bytes = rest;
-    Ok(*head)
-}
-
 fn take_name(bytes: &mut &[u8]) -> Result<String, String> {
     let length = usize::from(u16::from_le_bytes(take(bytes)?));
     let (name, rest) = bytes.split_at_checked(length).ok_or("it ends within a name")?;
     *bytes = rest;
     String::from_utf8(name.to_vec()).map_err(|_| "a name is not UTF-8".to_string())
-}
-
-/// What a node's boot says about its directory, given what was seen of it before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BootVerdict {
-    /// The boot that is known already.
-    Same,
-    /// A later start, or a node never seen: note it durably before stepping its first message.
-    Newer,
-    /// An earlier start than one seen: an old copy of its directory was put back. Refuse it.
-    Older,
-    /// The number of a start seen, with another random value: a second copy of its directory. Refuse it.
-    Twin,
-}
-
-/// The highest boot seen of each other node, kept across restarts.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct BootTable {
-    seen: BTreeMap<NodeId, Boot>,
-}
-
-impl BootTable {
-    /// The table of the directory `root`; empty if there is none yet.
-    ///
-    /// # Errors
-    /// [`StorageError::NeedsOperator`] if it is damaged; [`StorageError::Io`].
-    pub fn load<D: Disk>(disk: &D, root: &str) -> Result<BootTable, StorageError> {
-        let path = whole_file::join(root, BOOTS_FILE);
-        let Some(bytes) = whole_file::read(disk, &path)? else { return Ok(BootTable::default()) };
-        BootTable::decode(&bytes).map_err(|what| StorageError::NeedsOperator {
-            path,
-            detail: format!(
-                "{what}; if no peer was ever restored from a copy, move this file away, else replace the node as a new one"
-            ),
-        })
-    }
-
-    /// Writes it durably.
-    ///
-    /// # Errors
-    /// As [`Identity::save`].
-    pub fn save<D: Disk>(&self, disk: &D, root: &str) -> Result<(), StorageError> {
-        whole_file::replace(disk, root, BOOTS_FILE, &self.encode())
-    }
-
-    /// The highest boot seen of `node`.
-    pub fn seen(&self, node: NodeId) -> Option<Boot> {
-        self.seen.get(&node).copied()
-    }
-
-    /// What to think of `node` when it comes with `boot`.
-    pub fn judge(&self, node: NodeId, boot: Boot) -> BootVerdict {
-        match self.seen.get(&node) {
-            None => BootVerdict::Newer,
-            Some(seen) if boot.number > seen.number => BootVerdict::Newer,
-            Some(seen) if boot.number < seen.number => BootVerdict::Older,
-            Some(seen) if boot.random == seen.random => BootVerdict::Same,
-            Some(_) => BootVerdict::Twin,
-        }
-    }
-
-    /// Takes a boot into the table if it is newer; says whether the table changed and must be saved.
-    pub fn note(&mut self, node: NodeId, boot: Boot) -> bool {
-        let newer = self.judge(node, boot) == BootVerdict::Newer;
-        if newer {
-            self.seen.insert(node, boot);
-        }
-        newer
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(16 + self.seen.len() * 20 + CRC_BYTES);
-        bytes.extend_from_slice(BOOTS_MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&(self.seen.len() as u32).to_le_bytes());
-        for (node, boot) in &self.seen {
-            bytes.extend_from_slice(&node.0.to_le_bytes());
-            bytes.extend_from_slice(&boot.number.to_le_bytes());
-            bytes.extend_from_slice(&boot.random.to_le_bytes());
-        }
-        whole_file::seal(bytes)
-    }
-
-    fn decode(bytes: &[u8]) -> Result<BootTable, String> {
-        let body = whole_file::open(bytes, BOOTS_MAGIC, VERSION)?;
-        let mut rest = body.get(12..).ok_or("it ends too early")?;
-        let count = u32::from_le_bytes(take(&mut rest)?);
-        let mut seen = BTreeMap::new();
-        for _ in 0..count {
-            let node = NodeId(u32::from_le_bytes(take(&mut rest)?));
-            let number = u64::from_le_bytes(take(&mut rest)?);
-            seen.insert(node, Boot { number, random: u64::from_le_bytes(take(&mut rest)?) });
-        }
-        if !rest.is_empty() || seen.len() != count as usize {
-            return Err("the count of nodes is wrong".to_string());
-        }
-        Ok(BootTable { seen })
-    }
 }
 
 #[cfg(test)]

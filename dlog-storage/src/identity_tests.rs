@@ -1,4 +1,4 @@
-//! Tests of identity and boot table.
+//! Tests of the identity.
 
 use super::*;
 use crate::SimDisk;
@@ -41,12 +41,6 @@ fn golden_bytes() {
     let bytes = sample().encode();
     assert_eq!(hex(&bytes[..bytes.len() - 4]), expected);
     assert_eq!(&bytes[bytes.len() - 4..], crc32c::crc32c(&bytes[..bytes.len() - 4]).to_le_bytes());
-
-    let mut table = BootTable::default();
-    assert!(table.note(NodeId(7), Boot { number: 1, random: 2 }));
-    let bytes = table.encode();
-    let expected = "444c4f4742545300010000000100000007000000".to_string() + "01000000000000000200000000000000";
-    assert_eq!(hex(&bytes[..bytes.len() - 4]), expected);
 }
 
 #[test]
@@ -69,28 +63,6 @@ fn a_damaged_identity_needs_the_operator() {
     sample().save(&disk, "").expect("saved");
     disk.flip("identity", 40, 1);
     assert!(matches!(Identity::load(&disk, ""), Err(StorageError::NeedsOperator { .. })));
-}
-
-#[test]
-fn a_copy_of_a_directory_is_noticed() {
-    let mut table = BootTable::default();
-    let (node, boot) = (NodeId(1), Boot { number: 2, random: 7 });
-    assert_eq!(table.judge(node, boot), BootVerdict::Newer);
-    assert!(table.note(node, boot));
-    assert!(!table.note(node, boot));
-    assert_eq!(table.judge(node, boot), BootVerdict::Same);
-    assert_eq!(table.judge(node, Boot { number: 2, random: 8 }), BootVerdict::Twin);
-    assert_eq!(table.judge(node, Boot { number: 1, random: 7 }), BootVerdict::Older);
-    assert_eq!(table.judge(node, Boot { number: 3, random: 0 }), BootVerdict::Newer);
-    assert!(!table.note(node, Boot { number: 1, random: 7 }));
-    assert_eq!(table.seen(node), Some(boot));
-    let disk = SimDisk::with_seed(3);
-    assert_eq!(BootTable::load(&disk, "").expect("none yet"), BootTable::default());
-    table.save(&disk, "").expect("saved");
-    disk.crash();
-    assert_eq!(BootTable::load(&disk, "").expect("readable"), table);
-    disk.flip("boots", 20, 1);
-    assert!(matches!(BootTable::load(&disk, ""), Err(StorageError::NeedsOperator { .. })));
 }
 
 fn any_identity() -> impl Strategy<Value = Identity> {
@@ -129,6 +101,5 @@ proptest! {
     fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = Identity::decode(&bytes);
         let _ = Identity::decode(&whole_file::seal([IDENTITY_MAGIC.as_slice(), &[1, 0, 0, 0], &bytes].concat()));
-        let _ = BootTable::decode(&whole_file::seal([BOOTS_MAGIC.as_slice(), &[1, 0, 0, 0], &bytes].concat()));
     }
 }

@@ -6,6 +6,7 @@
 //! of what a crash left.
 
 mod aside;
+pub mod boot_table;
 pub mod checkpoint;
 pub mod claim;
 pub mod directory_lock;
@@ -38,12 +39,13 @@ mod view;
 mod walk;
 mod whole_file;
 
+pub use boot_table::{BootTable, BootVerdict};
 pub use checkpoint::{Mark, MarkKind};
 pub use claim::{Claim, ClaimRefused};
 pub use directory_lock::DirectoryLock;
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
-pub use identity::{Boot, BootTable, BootVerdict, BootstrapMember, ClusterId, DirectoryId, Identity};
+pub use identity::{Boot, BootstrapMember, ClusterId, DirectoryId, Identity};
 pub use journal::JournalOptions;
 pub use log::Log;
 pub use log_state::{LogIdentity, LogOptions, LogState, SegmentName, SegmentState};

@@ -227,6 +227,8 @@ struct Driver {
     durable: Model,
     /// The model if the group that was in flight at the crash made it.
     in_flight: Option<Model>,
+    /// The last group that a commit or a start gave back: no later start may recover less, peers refuse one that does.
+    told: GroupNumber,
     next_id: u32,
 }
 
@@ -234,7 +236,7 @@ impl Driver {
     fn new(seed: u64, ignore_sync: bool) -> Driver {
         let disk = SimDisk::new(SimDiskOptions { seed, ignore_sync, ..SimDiskOptions::default() });
         let random = fastrand::Rng::with_seed(seed);
-        Driver { random, disk, durable: Model::default(), in_flight: None, next_id: 1 }
+        Driver { random, disk, durable: Model::default(), in_flight: None, told: GroupNumber(0), next_id: 1 }
     }
 
     fn point(&mut self, index: u64) -> LogPoint {
@@ -345,7 +347,7 @@ impl Driver {
                     self.in_flight = Some(model.clone());
                     result = store.commit(writes);
                 }
-                result?;
+                self.told = self.told.max(result?);
                 self.durable = model;
                 self.in_flight = None;
             }
@@ -382,6 +384,10 @@ impl Driver {
     fn check(&mut self) -> Result<ShardStore<SimDisk>, String> {
         let opened = ShardStore::open(self.disk.clone(), "data", IDENTITY, options());
         let (store, restored) = opened.map_err(|error| format!("refused: {error}"))?;
+        if store.last_group() < self.told {
+            return Err(format!("recovered {:?}, but {:?} was told", store.last_group(), self.told));
+        }
+        self.told = store.last_group();
         let why = self.durable.differs(&store, &restored);
         if !why.is_empty() {
             let Some(maybe) = self.in_flight.take() else { return Err(why) };

@@ -2,9 +2,10 @@
 //! segments, indexes and producer files is looked at.
 
 use crate::aside::ASIDE;
+use crate::boot_table::BootTable;
 use crate::disk::Disk;
 use crate::error::StorageError;
-use crate::identity::{BootTable, Identity};
+use crate::identity::Identity;
 use crate::index::SparseIndex;
 use crate::inspect::{Damage, inspect_replica, replica_pictures};
 use crate::log_state::{LogIdentity, SegmentName};

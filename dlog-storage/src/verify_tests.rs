@@ -8,6 +8,7 @@ use crate::{LoseUnsynced, SimDisk, SimDiskOptions};
 use bytes::Bytes;
 use dlog_core::write::{Create, LogPoint, ReplicaWrite, WriteOp};
 use dlog_core::{LogIndex, NodeId};
+use std::collections::BTreeMap;
 
 /// A stopped node's directory with one log of 30 frames.
 fn directory() -> SimDisk {
@@ -17,7 +18,7 @@ fn directory() -> SimDisk {
     identity.cluster = IDENTITY.cluster;
     identity.save(&disk, "").expect("saved");
     let mut boots = BootTable::default();
-    boots.note(NodeId(2), Boot { number: 1, random: 2 });
+    boots.note(NodeId(2), Boot { number: 1, random: 2 }, &BTreeMap::new());
     boots.save(&disk, "").expect("saved");
     let shard = ShardIdentity { cluster: IDENTITY.cluster, shard: ShardId(0) };
     let options = StoreOptions { log: OPTIONS, ..StoreOptions::default() };

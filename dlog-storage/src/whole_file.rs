@@ -3,6 +3,7 @@
 use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
 use std::io;
+use std::ops::RangeInclusive;
 
 /// Such a file is never larger: what a damaged length can make us allocate.
 const BYTES_MAX: u64 = 16 << 20;
@@ -46,8 +47,8 @@ pub(crate) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// The bytes before the checksum, once that, magic and version are found right.
-pub(crate) fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], version: u32) -> Result<&'a [u8], String> {
+/// The bytes before the checksum, once that, magic and version (at position 8) are found right.
+pub(crate) fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], versions: RangeInclusive<u32>) -> Result<&'a [u8], String> {
     if bytes.len() < 16 || &bytes[..8] != magic {
         return Err("it does not begin with its magic number".to_string());
     }
@@ -56,7 +57,7 @@ pub(crate) fn open<'a>(bytes: &'a [u8], magic: &[u8; 8], version: u32) -> Result
         return Err("its checksum does not match".to_string());
     }
     match u32_at(body, 8) {
-        found if found == version => Ok(body),
+        found if versions.contains(&found) => Ok(body),
         found => Err(format!("its version {found} is not known; use the dlog that wrote it")),
     }
 }
@@ -69,4 +70,11 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 /// As [`u32_at`].
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// Takes so many bytes off the front.
+pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], String> {
+    let (head, rest) = bytes.split_first_chunk::<N>().ok_or("it ends too early")?;
+    *bytes = rest;
+    Ok(*head)
 }

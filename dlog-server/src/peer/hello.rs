@@ -5,6 +5,7 @@ use dlog_core::NodeId;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_protocol::v1;
 use dlog_storage::{Boot, BootTable, Claim, ClaimRefused, ClusterId, DirectoryId, Identity, OsDisk, StorageError};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 /// Checks hellos, and remembers the boots that were seen.
@@ -68,5 +69,6 @@ fn claim_of(hello: &v1::Hello) -> Result<Claim, String> {
         name: hello.name.clone(),
         directory: DirectoryId(id(&hello.directory_id, "directory")?),
         boot: Boot { number: hello.boot_number, random: hello.boot_value },
+        recovered: BTreeMap::new(),
     })
 }

@@ -48,7 +48,7 @@ fn bound_of_mutant(mutant: Mutant) -> (Place, u64) {
         Mutant::ChangeInFlight | Mutant::LateConfirmation => (moves, 40),
         Mutant::NewcomersNotAwaited => (moves, 200),
         Mutant::CutTooFar => (splits, 20),
-        Mutant::StaleBootAccepted => (Place::Scenario("wiped_node"), 1),
+        Mutant::StaleBootAccepted | Mutant::BelowToldAccepted => (Place::Scenario("wiped_node"), 1),
         Mutant::LeavesWithoutHandover => (Place::Scenario("leader_leaves"), 1),
         Mutant::CutBeforeGroup => (splits, 600),
         Mutant::RecycledBeforeCheckpoint => (mixed, 250),

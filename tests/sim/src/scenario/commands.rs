@@ -192,8 +192,8 @@ fn on_wire(stage: &mut Stage, verb: &str, words: &[&str]) -> Result<(), String> 
     let mut said = Vec::new();
     match (verb, words) {
         ("drop", words) => {
-            for message in stage.wire.take(&Selection::parse(words)?) {
-                said.push(format!("lost: {}", words::message(&stage.requests, &message)));
+            for sent in stage.wire.take(&Selection::parse(words)?) {
+                said.push(format!("lost: {}", words::message(&stage.requests, &sent.message)));
             }
             if said.is_empty() {
                 return Err("no such message is on its way".to_owned());

@@ -69,7 +69,8 @@ impl Stage {
         }
         self.note_leader(&message);
         let text = words::message(&self.requests, &message);
-        let lost = if self.wire.send(message) { "" } else { " (lost)" };
+        let synced = self.synced(node);
+        let lost = if self.wire.send(message, synced) { "" } else { " (lost)" };
         self.say(Sort::Message, format!("{text}{lost}"));
     }
 

@@ -5,7 +5,8 @@ use dlog_consensus::{FetchId, Host, WriteId};
 use dlog_core::write::ReplicaWrite;
 use dlog_core::{LogIndex, NodeId, ReplicaId, RequestId, Term};
 use dlog_storage::{
-    Boot, BootTable, BootstrapMember, ClusterId, DirectoryId, Identity, ShardStore, SimDisk, SimDiskOptions,
+    Boot, BootTable, BootstrapMember, ClusterId, DirectoryId, GroupNumber, Identity, ShardStore, SimDisk,
+    SimDiskOptions,
 };
 use std::collections::BTreeMap;
 
@@ -55,7 +56,9 @@ pub struct Node {
     pub disk: SimDisk,
     /// As on its disk, with the latest boot.
     pub identity: Identity,
-    /// The boots it has seen, as on its disk.
+    /// What its last start recovered.
+    pub recovered: GroupNumber,
+    /// The boots it has seen, as on its disk, and what it was told in this life.
     pub boots: BootTable,
     /// The running process.
     pub process: Option<Process>,
@@ -79,6 +82,7 @@ impl Node {
             id,
             disk,
             identity: Identity::new(&name(id), 1, directory(id, 0)),
+            recovered: GroupNumber(0),
             boots: BootTable::default(),
             process: None,
             paused: false,

@@ -3,9 +3,9 @@
 use super::members::Catalogue;
 use super::node::Node;
 use super::requests::{Asked, Requests};
-use super::wire::{Selection, Wire};
+use super::wire::{Selection, Sent, Wire};
 use super::words;
-use dlog_consensus::{FetchError, Input, Membership, PeerMessage, Proposal, ReplicaOptions};
+use dlog_consensus::{FetchError, Input, Membership, Proposal, ReplicaOptions};
 use dlog_core::{MonotonicTime, ReplicaId, RequestId, Term};
 use dlog_storage::{JournalOptions, LogOptions, StoreOptions};
 use std::collections::BTreeMap;
@@ -168,6 +168,7 @@ impl Stage {
             let mut outputs = Vec::new();
             process.host.tick_all(now, &mut outputs);
             self.execute(*node, outputs);
+            self.tell_synced(*node);
         }
         Ok(())
     }
@@ -209,24 +210,26 @@ impl Stage {
         if messages.is_empty() {
             return Err("no such message is on its way".to_owned());
         }
-        for message in messages {
-            if self.nodes.get(&message.to.node().0).is_some_and(|node| node.paused) {
-                self.wire.send(message);
+        for sent in messages {
+            if self.nodes.get(&sent.message.to.node().0).is_some_and(|node| node.paused) {
+                self.wire.send(sent.message, sent.synced);
                 continue;
             }
-            let text = words::message(&self.requests, &message);
+            let text = words::message(&self.requests, &sent.message);
             self.say(Sort::Message, format!("arrives: {text}"));
-            self.arrive(message);
+            self.arrive(sent);
         }
         Ok(())
     }
 
-    /// A message arrives: at a process that believes its sender, or nowhere.
-    fn arrive(&mut self, message: PeerMessage) {
+    /// A message arrives, with what its sender had synced: at a process that believes its sender, or nowhere.
+    fn arrive(&mut self, sent: Sent) {
+        let Sent { message, synced, .. } = sent;
         let (from, to, now) = (message.from.node().0, message.to.node().0, self.now());
         if self.wire.is_cut(from, to) || !self.admits(to, from) {
             return;
         }
+        self.hear_synced(to, from, synced);
         let Some(process) = self.nodes.get_mut(&to).and_then(|node| node.process.as_mut()) else { return };
         let mut outputs = Vec::new();
         if !process.host.receive(now, message.clone(), &mut outputs) {
@@ -289,9 +292,9 @@ impl Stage {
             let mut moved = false;
             let paused: Vec<u32> = self.nodes.values().filter(|node| node.paused).map(|node| node.id).collect();
             while !self.has_seen()
-                && let Some(message) = self.wire.take_next(|node| !paused.contains(&node))
+                && let Some(sent) = self.wire.take_next(|node| !paused.contains(&node))
             {
-                self.arrive(message);
+                self.arrive(sent);
                 moved = true;
             }
             for node in self.awake() {

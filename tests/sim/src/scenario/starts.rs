@@ -6,13 +6,15 @@ use super::words;
 use dlog_consensus::{Host, Membership, ReplicaLoader, encode_membership};
 use dlog_core::write::{Create, LogPoint, RestoredReplica};
 use dlog_core::{LogId, LogIndex, NodeId, ReplicaId, ShardId};
-use dlog_storage::{BootTable, Claim, Identity, ShardIdentity, ShardStore, SimDisk};
+use dlog_storage::{Boot, BootTable, Claim, GroupNumber, Identity, ShardIdentity, ShardStore, SimDisk};
 use std::collections::BTreeMap;
 
 /// The one log of a scenario.
 pub const LOG: LogId = LogId(1);
 /// Bytes of frames replayed at once; small, so that several reads are needed.
 const REPLAY_BYTES: usize = 4 << 10;
+/// A node's one shard.
+const SHARD: ShardId = ShardId(0);
 
 impl Stage {
     /// Makes the cluster: these members, each on a node that is up and has created its replica, durably if so wanted.
@@ -91,7 +93,7 @@ impl Stage {
         // Two lives never draw the same.
         let boot = one.identity.begin_boot(u64::from(node) * 1_000 + one.lives);
         one.identity.save(&one.disk, "").map_err(|error| error.to_string())?;
-        let shard = ShardIdentity { cluster: CLUSTER, shard: ShardId(0) };
+        let shard = ShardIdentity { cluster: CLUSTER, shard: SHARD };
         let (store, restored) = match ShardStore::open(one.disk.clone(), "", shard, store) {
             Ok(opened) => opened,
             Err(error) => {
@@ -99,6 +101,7 @@ impl Stage {
                 return Ok(());
             }
         };
+        one.recovered = store.last_group();
         let told = one.told.clone();
         let mut host = Host::new(boot.random);
         let torn = if store.found_torn_group() { ", a torn group dropped" } else { "" };
@@ -134,13 +137,14 @@ impl Stage {
 
     /// Whether a node believes what another says of itself. A boot is judged once in a life.
     fn judge(&mut self, node: u32, from: u32) -> bool {
-        let Some(identity) = self.nodes.get(&from).map(|from| &from.identity) else { return false };
+        let Some(Node { identity, recovered, .. }) = self.nodes.get(&from) else { return false };
         let claim = Claim {
             cluster: identity.cluster,
             node: NodeId(from),
             name: identity.name.clone(),
             directory: identity.directory,
             boot: identity.boot,
+            recovered: BTreeMap::from([(SHARD, *recovered)]),
         };
         let Some(Node { identity, boots, disk, process: Some(process), .. }) = self.nodes.get_mut(&node) else {
             return false;
@@ -157,6 +161,33 @@ impl Stage {
             Err(refused) => {
                 self.say(Sort::Event, format!("{node} refuses {from}: {refused}"));
                 false
+            }
+        }
+    }
+
+    /// What a node says to be synced when it sends something.
+    pub(super) fn synced(&self, node: u32) -> (Boot, GroupNumber) {
+        let node = &self.nodes[&node];
+        let group = node.process.as_ref().map_or(GroupNumber(0), |process| process.store.last_group());
+        (node.identity.boot, group)
+    }
+
+    /// A node hears what another says to be synced there. It saves that with the next boot that it admits: until then a death
+    /// of its process forgets it.
+    pub(super) fn hear_synced(&mut self, node: u32, from: u32, (boot, group): (Boot, GroupNumber)) {
+        if let Some(node) = self.nodes.get_mut(&node).filter(|node| node.process.is_some()) {
+            node.boots.told(NodeId(from), boot, SHARD, group);
+        }
+    }
+
+    /// A node tells all to whom it has a stream, also those to whom it has nothing to send.
+    pub(super) fn tell_synced(&mut self, node: u32) {
+        let (boot, group) = self.synced(node);
+        let others: Vec<u32> = self.awake().into_iter().filter(|other| *other != node).collect();
+        for other in others.into_iter().filter(|other| !self.wire.is_cut(node, *other)).collect::<Vec<_>>() {
+            let met = |at: u32, whom: u32| self.nodes[&at].process.as_ref()?.met.get(&whom).copied();
+            if met(other, node) == Some((boot, true)) && met(node, other).is_some_and(|(_, admitted)| admitted) {
+                self.hear_synced(other, node, (boot, group));
             }
         }
     }

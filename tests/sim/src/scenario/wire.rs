@@ -1,6 +1,7 @@
 //! `Wire`: messages on their way, which stay there until a command says what becomes of them.
 
 use dlog_consensus::{MessageKind, PeerMessage};
+use dlog_storage::{Boot, GroupNumber};
 use std::collections::BTreeSet;
 
 /// A message on its way.
@@ -8,6 +9,8 @@ use std::collections::BTreeSet;
 pub struct Sent {
     /// The message.
     pub message: PeerMessage,
+    /// Which start sent it, and the last group that was synced there then: what the bundle says.
+    pub synced: (Boot, GroupNumber),
     /// Who holds it back, if anyone.
     pub held: Option<String>,
 }
@@ -64,22 +67,22 @@ pub struct Wire {
 
 impl Wire {
     /// A message is sent; `false`: the link is cut, and it is lost.
-    pub fn send(&mut self, message: PeerMessage) -> bool {
+    pub fn send(&mut self, message: PeerMessage, synced: (Boot, GroupNumber)) -> bool {
         let open = !self.is_cut(message.from.node().0, message.to.node().0);
         if open {
-            self.sent.push(Sent { message, held: None });
+            self.sent.push(Sent { message, synced, held: None });
         }
         open
     }
 
     /// Takes out those that are meant and aren't held.
-    pub fn take(&mut self, selection: &Selection) -> Vec<PeerMessage> {
+    pub fn take(&mut self, selection: &Selection) -> Vec<Sent> {
         let mut taken = Vec::new();
         self.sent.retain(|sent| {
             let enough = selection.count.is_some_and(|count| taken.len() >= count);
             let take = !enough && sent.held.is_none() && selection.matches(&sent.message);
             if take {
-                taken.push(sent.message.clone());
+                taken.push(sent.clone());
             }
             !take
         });
@@ -87,10 +90,10 @@ impl Wire {
     }
 
     /// Takes out the oldest one to a node that `may` take it.
-    pub fn take_next(&mut self, may: impl Fn(u32) -> bool) -> Option<PeerMessage> {
+    pub fn take_next(&mut self, may: impl Fn(u32) -> bool) -> Option<Sent> {
         let next = |sent: &Sent| sent.held.is_none() && may(sent.message.to.node().0);
         let at = self.sent.iter().position(next)?;
-        Some(self.sent.remove(at).message)
+        Some(self.sent.remove(at))
     }
 
     /// Sends those that are meant a second time; gives back how many.
