@@ -10,13 +10,15 @@
 //!        8     4  version, 2
 //!       12     4  count of nodes
 //!       16        for each node, by rising id: node id u32, boot number u64, random value u64, count of shards u32;
-//!                 then for each of its shards, rising: shard u16, group u64
+//!                 then for each of its shards, rising: shard u16, group u64; then the last start that was
+//!                 refused: boot number u64, random value u64, both 0 if there was none
 //!      end     4  CRC32C over all before
 //! ```
 //!
 //! Version 1, without the shards, is still read.
 
 use crate::Disk;
+use crate::earlier_boots::EarlierBoots;
 use crate::error::StorageError;
 use crate::identity::Boot;
 use crate::shard_store::GroupNumber;
@@ -61,6 +63,8 @@ struct Known {
     boot: Boot,
     /// The highest group told for each shard, in any boot.
     told: BTreeMap<ShardId, GroupNumber>,
+    /// The last start that came from another line: nothing that follows from it is believed.
+    barred: Option<Boot>,
 }
 
 /// The highest boot seen of each other node and the highest groups it told, kept across restarts.
@@ -114,6 +118,20 @@ impl BootTable {
         }
     }
 
+    /// Whether a start of `node` is surely of another line than the boot that was seen, or of one that was barred. Where `earlier`
+    /// doesn't reach back so far nothing is sure.
+    pub fn is_other_line(&self, node: NodeId, boot: Boot, earlier: &EarlierBoots) -> bool {
+        let Some(known) = self.known.get(&node) else { return false };
+        let from_barred = known.barred.is_some_and(|barred| earlier.follows(boot, barred) == Some(true));
+        from_barred || (boot.number >= known.boot.number && earlier.follows(boot, known.boot) == Some(false))
+    }
+
+    /// Nothing that follows from this start of `node` is believed any more; says whether the table changed and must be saved.
+    pub fn bar(&mut self, node: NodeId, boot: Boot) -> bool {
+        let Some(known) = self.known.get_mut(&node) else { return false };
+        known.barred.replace(boot) != Some(boot)
+    }
+
     /// The first shard of which a new start of `node` recovered less than the node had told. A start that says nothing of any
     /// shard (a version of dlog that doesn't) isn't checked; one that says something has nothing of the shards that it leaves out.
     pub fn lost(&self, node: NodeId, recovered: &BTreeMap<ShardId, GroupNumber>) -> Option<Lost> {
@@ -157,7 +175,7 @@ impl BootTable {
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&(self.known.len() as u32).to_le_bytes());
-        for (node, Known { boot, told }) in &self.known {
+        for (node, Known { boot, told, barred }) in &self.known {
             bytes.extend_from_slice(&node.0.to_le_bytes());
             bytes.extend_from_slice(&boot.number.to_le_bytes());
             bytes.extend_from_slice(&boot.random.to_le_bytes());
@@ -166,6 +184,9 @@ impl BootTable {
                 bytes.extend_from_slice(&shard.0.to_le_bytes());
                 bytes.extend_from_slice(&group.0.to_le_bytes());
             }
+            let barred = barred.unwrap_or_default();
+            bytes.extend_from_slice(&barred.number.to_le_bytes());
+            bytes.extend_from_slice(&barred.random.to_le_bytes());
         }
         whole_file::seal(bytes)
     }
@@ -178,8 +199,7 @@ impl BootTable {
         let mut known = BTreeMap::new();
         for _ in 0..count {
             let node = NodeId(u32::from_le_bytes(take(&mut rest)?));
-            let number = u64::from_le_bytes(take(&mut rest)?);
-            let boot = Boot { number, random: u64::from_le_bytes(take(&mut rest)?) };
+            let boot = take_boot(&mut rest)?;
             let shards = if with_shards { u32::from_le_bytes(take(&mut rest)?) } else { 0 };
             let mut told = BTreeMap::new();
             for _ in 0..shards {
@@ -189,13 +209,20 @@ impl BootTable {
             if told.len() != shards as usize {
                 return Err("a node's count of shards is wrong".to_string());
             }
-            known.insert(node, Known { boot, told });
+            let barred = if with_shards { take_boot(&mut rest)? } else { Boot::default() };
+            let barred = (barred.number > 0).then_some(barred);
+            known.insert(node, Known { boot, told, barred });
         }
         if !rest.is_empty() || known.len() != count as usize {
             return Err("the count of nodes is wrong".to_string());
         }
         Ok(BootTable { known })
     }
+}
+
+fn take_boot(rest: &mut &[u8]) -> Result<Boot, String> {
+    let number = u64::from_le_bytes(take(rest)?);
+    Ok(Boot { number, random: u64::from_le_bytes(take(rest)?) })
 }
 
 #[cfg(test)]

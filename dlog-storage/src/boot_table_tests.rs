@@ -20,6 +20,7 @@ fn golden_bytes() {
     let mut table = BootTable::default();
     assert!(table.note(NODE, Boot { number: 1, random: 2 }, &groups(&[(0, 5), (3, 6)])));
     assert!(table.note(NodeId(8), Boot { number: 3, random: 4 }, &groups(&[])));
+    assert!(table.bar(NODE, Boot { number: 1, random: 9 }));
     let bytes = table.encode();
     let expected = concat!(
         "444c4f4742545300",
@@ -33,10 +34,14 @@ fn golden_bytes() {
         "0500000000000000",
         "0300",
         "0600000000000000",
+        "0100000000000000",
+        "0900000000000000",
         "08000000",
         "0300000000000000",
         "0400000000000000",
         "00000000",
+        "0000000000000000",
+        "0000000000000000",
     );
     assert_eq!(hex(&bytes[..bytes.len() - 4]), expected);
     assert_eq!(&bytes[bytes.len() - 4..], crc32c::crc32c(&bytes[..bytes.len() - 4]).to_le_bytes());
@@ -101,10 +106,32 @@ fn what_another_boot_tells_is_nothing() {
     assert!(!table.told(NODE, boot, shard, GroupNumber(1)));
 }
 
+#[test]
+fn what_follows_from_a_barred_start_is_another_line() {
+    let boot = |number, random| Boot { number, random };
+    let earlier = |values: &[u64]| EarlierBoots::new(values.to_vec());
+    let mut table = BootTable::default();
+    assert!(!table.bar(NODE, boot(1, 1)), "nothing is known of it");
+    assert!(!table.is_other_line(NODE, boot(9, 9), &earlier(&[8])), "never seen");
+    table.note(NODE, boot(3, 30), &BTreeMap::new());
+    assert!(!table.is_other_line(NODE, boot(4, 40), &earlier(&[30, 20])));
+    assert!(table.is_other_line(NODE, boot(4, 40), &earlier(&[31, 20])), "a copy went on from boot 2");
+    assert!(table.is_other_line(NODE, boot(3, 31), &earlier(&[20])));
+    assert!(!table.is_other_line(NODE, boot(2, 20), &earlier(&[10])), "an earlier start of the same line");
+    assert!(!table.is_other_line(NODE, boot(4, 40), &earlier(&[])), "an older version says nothing");
+    // A copy that was taken within boot 3 has it among its own.
+    assert!(table.bar(NODE, boot(4, 41)) && !table.bar(NODE, boot(4, 41)));
+    assert!(table.is_other_line(NODE, boot(4, 41), &earlier(&[30])));
+    assert!(table.is_other_line(NODE, boot(5, 51), &earlier(&[41, 30])));
+    assert!(!table.is_other_line(NODE, boot(5, 50), &earlier(&[40, 30])), "the directory that went on");
+    assert_eq!(BootTable::decode(&table.encode()), Ok(table));
+}
+
 /// What may happen to a table.
 #[derive(Clone, Debug)]
 enum Step {
     Told { node: u32, boot: Boot, shard: u16, group: u64 },
+    Bar { node: u32, boot: Boot },
     Start { node: u32, boot: Boot, recovered: BTreeMap<ShardId, GroupNumber> },
 }
 
@@ -118,6 +145,8 @@ fn any_step() -> impl Strategy<Value = Step> {
             shard,
             group
         }),
+        (0u32..3, (1u64..5, 0u64..2))
+            .prop_map(|(node, (number, random))| Step::Bar { node, boot: Boot { number, random } }),
         (0u32..3, boot(), recovered).prop_map(|(node, boot, recovered)| Step::Start { node, boot, recovered }),
     ]
 }
@@ -129,6 +158,9 @@ fn table_after(steps: &[Step]) -> BootTable {
         match step {
             Step::Told { node, boot, shard, group } => {
                 table.told(NodeId(*node), *boot, ShardId(*shard), GroupNumber(*group));
+            }
+            Step::Bar { node, boot } => {
+                table.bar(NodeId(*node), *boot);
             }
             Step::Start { node, boot, recovered } => {
                 if table.lost(NodeId(*node), recovered).is_none() {
@@ -159,6 +191,11 @@ proptest! {
                 let counts = before.seen(node) == Some(boot) && before.highest_told(node, shard) < Some(group);
                 prop_assert_eq!(table.told(node, boot, shard, group), counts);
                 prop_assert_eq!(before == table, !counts);
+            }
+            Step::Bar { node, boot } => {
+                table.bar(NodeId(node), boot);
+                let known = before.seen(NodeId(node)).is_some();
+                prop_assert_eq!(table.is_other_line(NodeId(node), boot, &EarlierBoots::default()), known);
             }
             Step::Start { node, boot, recovered } => {
                 let node = NodeId(node);

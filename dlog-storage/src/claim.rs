@@ -7,6 +7,7 @@
 
 use crate::boot_table::{BootTable, BootVerdict, Lost};
 use crate::disk::Disk;
+use crate::earlier_boots::EarlierBoots;
 use crate::error::StorageError;
 use crate::identity::{Boot, ClusterId, DirectoryId, Identity};
 use crate::shard_store::GroupNumber;
@@ -27,12 +28,29 @@ pub struct Claim {
     pub directory: DirectoryId,
     /// Its start.
     pub boot: Boot,
+    /// The starts before it. Empty if it doesn't say (an older version of dlog): then its line isn't checked.
+    pub earlier: EarlierBoots,
     /// The last journal group that this start recovered of each of its shards, as [`ShardStore::last_group`] says right after
     /// opening: the same in all that it says in one boot. Empty if it doesn't say (an older version of dlog): then what it
     /// recovered isn't checked.
     ///
     /// [`ShardStore::last_group`]: crate::ShardStore::last_group
     pub recovered: BTreeMap<ShardId, GroupNumber>,
+}
+
+impl Claim {
+    /// What the node of this directory says in its latest start, having recovered this.
+    pub fn of(identity: &Identity, recovered: BTreeMap<ShardId, GroupNumber>) -> Claim {
+        Claim {
+            cluster: identity.cluster,
+            node: identity.node,
+            name: identity.name.clone(),
+            directory: identity.directory,
+            boot: identity.boot,
+            earlier: identity.earlier.clone(),
+            recovered,
+        }
+    }
 }
 
 /// Why a node isn't believed.
@@ -73,6 +91,17 @@ pub enum ClaimRefused {
         "node {0} comes with another start of a boot that was seen: a second copy of its directory runs, or an old one was put back"
     )]
     Twin(NodeId),
+    /// A later start than one seen, that doesn't come from it, or that comes from one that was refused.
+    #[error(
+        "node {node} comes with boot {number}, which doesn't come from the start of it that is known here: an old copy of its \
+         directory was put back and started; replace the node as a new one"
+    )]
+    OtherLine {
+        /// Its number.
+        node: NodeId,
+        /// The boot's number.
+        number: u64,
+    },
     /// A new start, which has less than an earlier one had told.
     #[error(
         "node {node} comes back with shard {shard} up to group {}, but had told that group {} is synced: it lost what it had \
@@ -102,7 +131,8 @@ pub enum ClaimRefused {
 
 impl BootTable {
     /// Judges a claim for the node whose identity is `own` and whose directory is `root` of `disk`; gives the claimant's number
-    /// back. A boot that is new must have recovered what was told before; it is noted durably first, with what it recovered and
+    /// back. A boot that is new must come from the one that was seen, and have recovered what was told before; what is surely
+    /// another line is barred, durably, so that no later start of it passes. it is noted durably first, with what it recovered and
     /// all that was told; where that fails, nothing is noted. Of a boot that was admitted only the boot counts: its hellos may
     /// come late, and say what was recovered, not what was told since.
     ///
@@ -115,7 +145,7 @@ impl BootTable {
         own: &Identity,
         claim: &Claim,
     ) -> Result<NodeId, ClaimRefused> {
-        let Claim { cluster, node, name, directory, boot, recovered } = claim;
+        let Claim { cluster, node, name, directory, boot, earlier, recovered } = claim;
         if *cluster != own.cluster {
             return Err(ClaimRefused::Cluster(name.clone()));
         }
@@ -133,12 +163,17 @@ impl BootTable {
                 let seen = self.seen(*node).unwrap_or_default().number;
                 Err(ClaimRefused::OldCopy { node: *node, number: boot.number, seen })
             }
-            BootVerdict::Twin => Err(ClaimRefused::Twin(*node)),
+            BootVerdict::Twin => Err(self.bar_durably(disk, root, claim, ClaimRefused::Twin(*node))),
             BootVerdict::Newer => {
+                if self.is_other_line(*node, *boot, earlier) && !mutants::is(Mutant::OtherLineAccepted) {
+                    let refused = ClaimRefused::OtherLine { node: *node, number: boot.number };
+                    return Err(self.bar_durably(disk, root, claim, refused));
+                }
                 if let Some(Lost { shard, recovered, told }) = self.lost(*node, recovered)
                     && !mutants::is(Mutant::BelowToldAccepted)
                 {
-                    return Err(ClaimRefused::BelowTold { node: *node, shard, recovered, told });
+                    let refused = ClaimRefused::BelowTold { node: *node, shard, recovered, told };
+                    return Err(self.bar_durably(disk, root, claim, refused));
                 }
                 let mut next = self.clone();
                 next.note(*node, *boot, recovered);
@@ -147,6 +182,18 @@ impl BootTable {
                 Ok(*node)
             }
         }
+    }
+
+    /// Remembers a start that is refused. One that can't be noted is refused for that.
+    fn bar_durably<D: Disk>(&mut self, disk: &D, root: &str, claim: &Claim, refused: ClaimRefused) -> ClaimRefused {
+        let mut next = self.clone();
+        if next.bar(claim.node, claim.boot) {
+            if let Err(error) = next.save(disk, root) {
+                return ClaimRefused::NotNoted { node: claim.node, error };
+            }
+            *self = next;
+        }
+        refused
     }
 }
 

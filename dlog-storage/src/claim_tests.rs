@@ -27,6 +27,7 @@ fn claim(number: u64, random: u64) -> Claim {
         name: "b".to_string(),
         directory: directory(2),
         boot,
+        earlier: EarlierBoots::default(),
         recovered: BTreeMap::new(),
     }
 }
@@ -107,7 +108,8 @@ fn a_start_with_less_than_was_told_is_refused() {
     assert!(matches!(refused, ClaimRefused::BelowTold { recovered: GroupNumber(0), .. }), "{refused}");
     assert_eq!(boots.seen(node).map(|boot| boot.number), Some(5), "no refused boot is noted");
     // The directory itself may have written more than it told.
-    boots.admit(&disk, "", &own(), &with(6, &[10, 24])).expect("it has all that it told");
+    let whole = Claim { recovered: recovered(&[10, 24]), ..claim(6, 66) };
+    boots.admit(&disk, "", &own(), &whole).expect("it has all that it told");
     assert_eq!(boots.highest_told(node, shard), Some(GroupNumber(24)));
 }
 
@@ -128,6 +130,41 @@ fn what_was_told_is_durable_with_the_next_boot_and_with_a_save() {
     let mut boots = BootTable::load(&disk, "").expect("a table");
     let old = Claim { recovered: recovered(&[8]), ..claim(2, 2) };
     boots.admit(&disk, "", &own(), &old).expect_err("it has less");
+}
+
+/// Found by the simulator: a copy that was refused as an old one was believed once it had been started often enough, for its
+/// boots rise like any others'.
+#[test]
+fn a_refused_copy_is_refused_however_often_it_is_started() {
+    let disk = SimDisk::with_seed(1);
+    let mut boots = BootTable::default();
+    let mut went_on = own();
+    (went_on.node, went_on.name, went_on.directory) = (NodeId(2), "b".to_string(), directory(2));
+    let start = |identity: &mut Identity, random, group| {
+        identity.begin_boot(random);
+        Claim::of(identity, recovered(&[group]))
+    };
+    let mut ask = |claim: &Claim| boots.admit(&disk, "", &own(), claim);
+    ask(&start(&mut went_on, 1, 5)).expect("a first boot");
+    let mut copy = went_on.clone();
+    ask(&start(&mut went_on, 2, 9)).expect("the directory goes on");
+    for (number, random) in (2..200).zip(100..) {
+        let claim = start(&mut copy, random, 1000);
+        assert_eq!(claim.boot.number, number);
+        let refused = ask(&claim).expect_err("a copy");
+        assert!(matches!(refused, ClaimRefused::Twin(_) | ClaimRefused::OtherLine { .. }), "{refused}");
+    }
+    ask(&start(&mut went_on, 3, 10)).expect("the directory that went on");
+    // One that was taken within a boot lost what was told, and writes more of its own then.
+    let mut copy = went_on.clone();
+    let refused = ask(&start(&mut copy, 300, 9)).expect_err("it has less");
+    assert!(matches!(refused, ClaimRefused::BelowTold { .. }), "{refused}");
+    let refused = ask(&start(&mut copy, 301, 50)).expect_err("it has more, but not that");
+    assert!(matches!(refused, ClaimRefused::OtherLine { .. }), "{refused}");
+    // Those who refuse remember it.
+    let mut boots = BootTable::load(&disk, "").expect("a table");
+    boots.admit(&disk, "", &own(), &start(&mut copy, 302, 50)).expect_err("a copy");
+    boots.admit(&disk, "", &own(), &start(&mut went_on, 4, 10)).expect("the directory that went on");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! ```text
 //! position  size  field
 //!        0     8  magic "DLOGIDN\0"
-//!        8     4  version, 1
+//!        8     4  version, 2
 //!       12     4  bytes in all
 //!       16    16  cluster id, 0 before bootstrap
 //!       32    16  directory id
@@ -14,11 +14,15 @@
 //!       54     2  members of the bootstrap set
 //!       56     8  boot number
 //!       64     8  boot's random value
-//!       72        name: length u16, UTF-8; then for each member: name (likewise), directory id
+//!       72        name: length u16, UTF-8; then for each member: name (likewise), directory id;
+//!                 then the boots before: count u16, their random values, u64 each, the latest first
 //!      end     4  CRC32C over all before
 //! ```
+//!
+//! Version 1, without the boots before, is still read.
 
 use crate::Disk;
+use crate::earlier_boots::EarlierBoots;
 use crate::error::StorageError;
 use crate::whole_file::{self, take};
 use dlog_core::NodeId;
@@ -86,11 +90,15 @@ pub struct Identity {
     pub bootstrap: Vec<BootstrapMember>,
     /// The latest start.
     pub boot: Boot,
+    /// Those before it.
+    pub earlier: EarlierBoots,
 }
 
 const IDENTITY_FILE: &str = "identity";
 const IDENTITY_MAGIC: &[u8; 8] = b"DLOGIDN\0";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest version that is read.
+const VERSION_FIRST: u32 = 1;
 const FIXED_BYTES: usize = 72;
 const CRC_BYTES: usize = 4;
 
@@ -105,6 +113,7 @@ impl Identity {
             shards,
             bootstrap: Vec::new(),
             boot: Boot::default(),
+            earlier: EarlierBoots::default(),
         }
     }
 
@@ -139,6 +148,9 @@ impl Identity {
 
     /// Begins a start: the next number, with a new random value. [`Identity::save`] it before any peer hears of it.
     pub fn begin_boot(&mut self, random: u64) -> Boot {
+        if self.boot.number > 0 {
+            self.earlier.push(self.boot.random);
+        }
         self.boot = Boot { number: self.boot.number + 1, random };
         self.boot
     }
@@ -160,13 +172,18 @@ impl Identity {
             put_name(&mut bytes, &member.name);
             bytes.extend_from_slice(&member.directory.0);
         }
+        let earlier = self.earlier.values();
+        bytes.extend_from_slice(&(earlier.len() as u16).to_le_bytes());
+        for random in earlier {
+            bytes.extend_from_slice(&random.to_le_bytes());
+        }
         let total = (bytes.len() + CRC_BYTES) as u32;
         bytes[12..16].copy_from_slice(&total.to_le_bytes());
         whole_file::seal(bytes)
     }
 
     fn decode(bytes: &[u8]) -> Result<Identity, String> {
-        let body = whole_file::open(bytes, IDENTITY_MAGIC, VERSION..=VERSION)?;
+        let body = whole_file::open(bytes, IDENTITY_MAGIC, VERSION_FIRST..=VERSION)?;
         if body.len() < FIXED_BYTES || whole_file::u32_at(body, 12) as usize != bytes.len() {
             return Err("the identity has another length than it says".to_string());
         }
@@ -178,8 +195,14 @@ impl Identity {
             let name = take_name(&mut rest)?;
             bootstrap.push(BootstrapMember { name, directory: DirectoryId(take(&mut rest)?) });
         }
+        let with_earlier = whole_file::u32_at(body, 8) > VERSION_FIRST;
+        let count = if with_earlier { u16::from_le_bytes(take(&mut rest)?) } else { 0 };
+        let mut earlier = Vec::new();
+        for _ in 0..count {
+            earlier.push(u64::from_le_bytes(take(&mut rest)?));
+        }
         if !rest.is_empty() {
-            return Err("bytes stand behind the bootstrap set".to_string());
+            return Err("bytes stand behind the earlier boots".to_string());
         }
         let mut ids = &body[16..48];
         Ok(Identity {
@@ -190,6 +213,7 @@ impl Identity {
             shards: u16::from_le_bytes([body[52], body[53]]),
             bootstrap,
             boot: Boot { number: whole_file::u64_at(body, 56), random: whole_file::u64_at(body, 64) },
+            earlier: EarlierBoots::new(earlier),
         })
     }
 }

@@ -13,6 +13,7 @@ pub mod directory_lock;
 pub mod disk;
 #[cfg(test)]
 mod disk_conformance;
+mod earlier_boots;
 pub mod error;
 pub mod identity;
 pub mod index;
@@ -44,6 +45,7 @@ pub use checkpoint::{Mark, MarkKind};
 pub use claim::{Claim, ClaimRefused};
 pub use directory_lock::DirectoryLock;
 pub use disk::{Disk, DiskFile};
+pub use earlier_boots::{EARLIER_BOOTS_MAX, EarlierBoots};
 pub use error::StorageError;
 pub use identity::{Boot, BootstrapMember, ClusterId, DirectoryId, Identity};
 pub use journal::JournalOptions;

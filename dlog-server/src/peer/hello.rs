@@ -4,7 +4,9 @@
 use dlog_core::NodeId;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_protocol::v1;
-use dlog_storage::{Boot, BootTable, Claim, ClaimRefused, ClusterId, DirectoryId, Identity, OsDisk, StorageError};
+use dlog_storage::{
+    Boot, BootTable, Claim, ClaimRefused, ClusterId, DirectoryId, EarlierBoots, Identity, OsDisk, StorageError,
+};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -34,6 +36,7 @@ impl HelloCheck {
             priority: priority.into(),
             directory_id: self.identity.directory.0.to_vec().into(),
             peer_address: self.peer_address.clone(),
+            earlier_boots: self.identity.earlier.values().to_vec(),
         }
     }
 
@@ -69,6 +72,7 @@ fn claim_of(hello: &v1::Hello) -> Result<Claim, String> {
         name: hello.name.clone(),
         directory: DirectoryId(id(&hello.directory_id, "directory")?),
         boot: Boot { number: hello.boot_number, random: hello.boot_value },
+        earlier: EarlierBoots::new(hello.earlier_boots.clone()),
         recovered: BTreeMap::new(),
     })
 }

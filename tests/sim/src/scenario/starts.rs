@@ -137,15 +137,8 @@ impl Stage {
 
     /// Whether a node believes what another says of itself. A boot is judged once in a life.
     fn judge(&mut self, node: u32, from: u32) -> bool {
-        let Some(Node { identity, recovered, .. }) = self.nodes.get(&from) else { return false };
-        let claim = Claim {
-            cluster: identity.cluster,
-            node: NodeId(from),
-            name: identity.name.clone(),
-            directory: identity.directory,
-            boot: identity.boot,
-            recovered: BTreeMap::from([(SHARD, *recovered)]),
-        };
+        let Some(from_node) = self.nodes.get(&from) else { return false };
+        let claim = Claim::of(&from_node.identity, BTreeMap::from([(SHARD, from_node.recovered)]));
         let Some(Node { identity, boots, disk, process: Some(process), .. }) = self.nodes.get_mut(&node) else {
             return false;
         };

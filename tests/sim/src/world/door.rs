@@ -2,17 +2,22 @@
 //! server's peer streams judge hellos.
 
 use super::World;
-use super::starts::CLUSTER;
+use super::starts::{CLUSTER, SHARD};
 use crate::node::{Lost, id_of, number_of};
 use crate::report::Failure;
+use crate::schedule::MILLISECOND;
 use dlog_consensus::PeerMessage;
 use dlog_core::NodeId;
 use dlog_replication::bootstrap::{BootstrapSet, Member};
 use dlog_storage::{
-    Boot, BootTable, BootstrapMember, Claim, ClaimRefused, DirectoryId, GroupNumber, Identity, SimDisk, StorageError,
+    BootTable, BootstrapMember, Claim, ClaimRefused, DirectoryId, GroupNumber, Identity, ShardStore, SimDisk,
+    StorageError, StoreOptions,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+
+/// How often what was told is saved, at most.
+const SAVE_EVERY: u64 = 300 * MILLISECOND;
 
 /// A message with what its sender's stream said first.
 #[derive(Clone, Debug)]
@@ -34,6 +39,8 @@ pub struct Door {
     pub claim: Rc<Claim>,
     /// The starts that this process has admitted: their streams stay open.
     admitted: BTreeSet<(NodeId, u64, u64)>,
+    /// When it last saved what it was told, in nanoseconds.
+    saved_at: u64,
 }
 
 impl Door {
@@ -59,11 +66,16 @@ impl Door {
                 identity
             }
         };
-        let boot = identity.begin_boot(random);
+        identity.begin_boot(random);
         identity.save(disk, "")?;
         let boots = BootTable::load(disk, "")?;
-        let claim = Rc::new(claim_of(&identity, boot));
-        Ok(Door { identity, boots, claim, admitted: BTreeSet::new() })
+        let claim = Rc::new(Claim::of(&identity, BTreeMap::new()));
+        Ok(Door { identity, boots, claim, admitted: BTreeSet::new(), saved_at: 0 })
+    }
+
+    /// The journal is recovered up to this group: what it says is complete.
+    pub fn recovered(&mut self, group: GroupNumber) {
+        self.claim = Rc::new(Claim::of(&self.identity, BTreeMap::from([(SHARD.shard, group)])));
     }
 
     /// Judges a start.
@@ -83,23 +95,19 @@ pub fn name_of(node: usize) -> String {
     format!("n{}", node + 1)
 }
 
-fn claim_of(identity: &Identity, boot: Boot) -> Claim {
-    Claim {
-        cluster: identity.cluster,
-        node: identity.node,
-        name: identity.name.clone(),
-        directory: identity.directory,
-        boot,
-    }
+/// What the next start of a copied directory would say; `None` if it can't be started.
+pub fn next_claim(copy: &SimDisk, options: StoreOptions, random: u64) -> Option<Claim> {
+    let mut identity = Identity::load(copy, "").ok()??;
+    identity.begin_boot(random);
+    let (store, _) = ShardStore::open(copy.copy(random), "", SHARD, options).ok()?;
+    Some(Claim::of(&identity, BTreeMap::from([(SHARD.shard, store.last_group())])))
 }
 
-/// Whether the node of this directory would refuse the next start of that one, whatever happens to it before.
-pub fn would_refuse(disk: &SimDisk, other: &SimDisk, random: u64) -> bool {
-    let (Ok(Some(own)), Ok(boots)) = (Identity::load(disk, ""), BootTable::load(disk, "")) else { return false };
-    let Ok(Some(mut identity)) = Identity::load(other, "") else { return false };
-    let boot = identity.begin_boot(random);
-    // A table of its own on a disk of its own: nothing is noted.
-    boots.clone().admit(&SimDisk::with_seed(0), "", &own, &claim_of(&identity, boot)).is_err()
+/// Whether the node of this directory would refuse a claim by what its disk knows.
+pub fn would_refuse(disk: &SimDisk, claim: &Claim) -> bool {
+    let (Ok(Some(own)), Ok(mut boots)) = (Identity::load(disk, ""), BootTable::load(disk, "")) else { return false };
+    // On a disk of its own: nothing is noted.
+    boots.admit(&SimDisk::with_seed(0), "", &own, claim).is_err()
 }
 
 impl World {
@@ -121,7 +129,28 @@ impl World {
         let from = number_of(letter.claim.node);
         let sender_lives =
             self.nodes[from].process.as_ref().is_some_and(|process| process.door.claim.boot == letter.claim.boot);
-        Ok((!sender_lives || self.believes(from, &claim)?) && self.believes(to, &letter.claim)?)
+        let admitted = (!sender_lives || self.believes(from, &claim)?) && self.believes(to, &letter.claim)?;
+        if admitted {
+            self.hear(to, letter)?;
+        }
+        Ok(admitted)
+    }
+
+    /// A node hears how far the sender's journal is synced. It saves that from time to time.
+    fn hear(&mut self, node: usize, letter: &Letter) -> Result<(), Failure> {
+        let now = self.schedule.now();
+        let one = &mut self.nodes[node];
+        let Some(process) = &mut one.process else { return Ok(()) };
+        let door = &mut process.door;
+        let rises = door.boots.told(letter.claim.node, letter.claim.boot, SHARD.shard, letter.synced);
+        if !rises || now < door.saved_at + SAVE_EVERY {
+            return Ok(());
+        }
+        door.saved_at = now;
+        match door.boots.save(&one.disk, "") {
+            Ok(()) => Ok(()),
+            Err(error) => self.on_store_error(node, &error),
+        }
     }
 
     /// Whether a node believes a start; one that it hasn't seen is noted on its disk.

@@ -3,7 +3,7 @@
 //! An atlas keeps what recovery is owed: a disk is only touched while each log keeps a majority of its members on disks that
 //! nobody touched. From then on nothing is left to the node alone, and operators move what it held to others.
 
-use super::door::would_refuse;
+use super::door::{next_claim, would_refuse};
 use super::starts::SHARD;
 use super::{Event, Phase, World};
 use crate::clients::operators::Purpose;
@@ -88,9 +88,10 @@ impl World {
     pub(crate) fn restore_disk(&mut self) {
         let random = self.fault_random.u64(..);
         let noticed = |node: usize| {
-            let others = || (0..self.nodes.len()).filter(|other| *other != node && self.is_sound(*other));
             let copy = self.nodes[node].copy.as_ref();
-            copy.is_some_and(|copy| others().all(|other| would_refuse(&self.nodes[other].disk, &copy.disk, random)))
+            let claim = copy.and_then(|copy| next_claim(&copy.disk, self.options.store, random));
+            let mut others = (0..self.nodes.len()).filter(|other| *other != node && self.is_sound(*other));
+            claim.is_some_and(|claim| others.all(|other| would_refuse(&self.nodes[other].disk, &claim)))
         };
         let candidates: Vec<usize> =
             (0..self.nodes.len()).filter(|node| self.may_touch(*node) && noticed(*node)).collect();

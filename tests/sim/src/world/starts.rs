@@ -89,8 +89,9 @@ impl World {
 
     fn open(&mut self, node: usize) -> Result<Process, Failed> {
         let disk = self.nodes[node].disk.clone();
-        let door = self.open_door(node).map_err(Failed::Storage)?;
+        let mut door = self.open_door(node).map_err(Failed::Storage)?;
         let (store, restored) = ShardStore::open(disk, "", SHARD, self.options.store).map_err(Failed::Storage)?;
+        door.recovered(store.last_group());
         if let Some((replica, error)) = store.damage().into_iter().next() {
             let told = format!("replica {replica} is damaged: {error}");
             let faulted = self.nodes[node].disk_faulted || self.nodes[node].decayed;
