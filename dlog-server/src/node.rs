@@ -55,6 +55,7 @@ pub struct Node {
     listeners: Vec<JoinHandle<anyhow::Result<()>>>,
     threads: EngineThreads,
     outboxes: Arc<Outboxes>,
+    hello: Arc<HelloCheck>,
     _lock: DirectoryLock,
 }
 
@@ -100,9 +101,8 @@ impl Node {
             stopping: AtomicBool::new(false),
             identity: identity.clone(),
         });
-        let boots = BootTable::load(&disk, "")?;
-        let own_address = context.config.peer_advertise.clone();
-        let hello = Arc::new(HelloCheck::new(identity.clone(), own_address, boots, disk));
+        let (boots, own_address) = (BootTable::load(&disk, "")?, context.config.peer_advertise.clone());
+        let hello = Arc::new(HelloCheck::new(identity.clone(), own_address, boots, disk, threads.synced()));
         let _ = formed.set(Formed { context: Arc::clone(&context), hello: Arc::clone(&hello) });
 
         let inboxes = context.shards.iter().map(|s| s.inbox.clone()).collect();
@@ -124,6 +124,7 @@ impl Node {
             tokio::spawn(confirmations::propose(Arc::clone(&context), confirmed)),
             tokio::spawn(voters::keep_healthy(Arc::clone(&context))),
             tokio::spawn(agreement::compare(Arc::clone(&context))),
+            tokio::spawn(Arc::clone(&hello).keep_told()),
             tokio::spawn(register(Arc::clone(&context), registered_sender)),
         ];
         let mut listeners = vec![peer_server];
@@ -134,7 +135,7 @@ impl Node {
             let page = Page { context: Arc::clone(&context), outboxes: Arc::clone(&outboxes) };
             listeners.push(tokio::spawn(ops::serve(listener, page, ready, until(shutdown_seen))));
         }
-        Ok(Node { context, registered, shutdown, tasks, listeners, threads, outboxes, _lock: lock })
+        Ok(Node { context, registered, shutdown, tasks, listeners, threads, outboxes, hello, _lock: lock })
     }
 
     /// What the services share.
@@ -145,6 +146,12 @@ impl Node {
     /// Waits until writes can be taken: group 0 has a leader and has this node registered. `false` if that never happens.
     pub async fn ready(&self) -> bool {
         self.registered.clone().wait_for(|registered| *registered).await.is_ok()
+    }
+
+    /// Waits until a peer refuses this start for good, if one ever does, with its words: the directory has forgotten what the
+    /// node had said, and the node must not go on.
+    pub async fn refused(&self) -> String {
+        self.hello.refused().await
     }
 
     /// Stops in order: no new work, leadership handed over, what is in flight finished, files closed.
@@ -180,8 +187,12 @@ impl Node {
             }
         }
         self.outboxes.close();
-        let threads = self.threads;
-        tokio::task::spawn_blocking(move || threads.stop()).await?
+        let (threads, hello) = (self.threads, self.hello);
+        tokio::task::spawn_blocking(move || {
+            hello.save_told();
+            threads.stop()
+        })
+        .await?
     }
 
     /// Asks again until nothing is led here that another could lead, or until time is up.

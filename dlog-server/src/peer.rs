@@ -8,3 +8,4 @@ pub mod incoming;
 pub mod outbox;
 pub mod outgoing;
 pub mod pool;
+pub mod synced;

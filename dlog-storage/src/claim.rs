@@ -129,22 +129,29 @@ pub enum ClaimRefused {
     },
 }
 
+impl ClaimRefused {
+    /// Whether what is refused is this start of the node, for good: its directory has forgotten what the node had said.
+    pub fn is_of_start(&self) -> bool {
+        matches!(self, ClaimRefused::OldCopy { .. }) || self.bars()
+    }
+
+    /// Whether what is refused is surely another line of the directory's starts: nothing that comes from it is believed any more. An
+    /// earlier start than the one seen may be of the same line: its hello may just be late.
+    fn bars(&self) -> bool {
+        matches!(self, ClaimRefused::Twin(_) | ClaimRefused::OtherLine { .. } | ClaimRefused::BelowTold { .. })
+    }
+}
+
 impl BootTable {
-    /// Judges a claim for the node whose identity is `own` and whose directory is `root` of `disk`; gives the claimant's number
-    /// back. A boot that is new must come from the one that was seen, and have recovered what was told before; what is surely
-    /// another line is barred, durably, so that no later start of it passes. it is noted durably first, with what it recovered and
-    /// all that was told; where that fails, nothing is noted. Of a boot that was admitted only the boot counts: its hellos may
-    /// come late, and say what was recovered, not what was told since.
+    /// Judges a claim for the node whose identity is `own`, and changes nothing. `true`: the boot is new, and must be noted
+    /// durably before anything that the claimant says is believed. A new boot must come from the one that was seen, and have
+    /// recovered what was told before. Of a
+    /// boot that was admitted only the boot counts: its hellos may come late, and say what was recovered, not what was told
+    /// since.
     ///
     /// # Errors
     /// [`ClaimRefused`] says what doesn't match, and what helps.
-    pub fn admit<D: Disk>(
-        &mut self,
-        disk: &D,
-        root: &str,
-        own: &Identity,
-        claim: &Claim,
-    ) -> Result<NodeId, ClaimRefused> {
+    pub fn check(&self, own: &Identity, claim: &Claim) -> Result<bool, ClaimRefused> {
         let Claim { cluster, node, name, directory, boot, earlier, recovered } = claim;
         if *cluster != own.cluster {
             return Err(ClaimRefused::Cluster(name.clone()));
@@ -157,43 +164,58 @@ impl BootTable {
             return Err(ClaimRefused::Directory(name.clone()));
         }
         match self.judge(*node, *boot) {
-            BootVerdict::Same => Ok(*node),
-            BootVerdict::Older | BootVerdict::Twin if mutants::is(Mutant::StaleBootAccepted) => Ok(*node),
+            BootVerdict::Same => Ok(false),
+            BootVerdict::Older | BootVerdict::Twin if mutants::is(Mutant::StaleBootAccepted) => Ok(false),
             BootVerdict::Older => {
                 let seen = self.seen(*node).unwrap_or_default().number;
                 Err(ClaimRefused::OldCopy { node: *node, number: boot.number, seen })
             }
-            BootVerdict::Twin => Err(self.bar_durably(disk, root, claim, ClaimRefused::Twin(*node))),
-            BootVerdict::Newer => {
-                if self.is_other_line(*node, *boot, earlier) && !mutants::is(Mutant::OtherLineAccepted) {
-                    let refused = ClaimRefused::OtherLine { node: *node, number: boot.number };
-                    return Err(self.bar_durably(disk, root, claim, refused));
-                }
-                if let Some(Lost { shard, recovered, told }) = self.lost(*node, recovered)
-                    && !mutants::is(Mutant::BelowToldAccepted)
-                {
-                    let refused = ClaimRefused::BelowTold { node: *node, shard, recovered, told };
-                    return Err(self.bar_durably(disk, root, claim, refused));
-                }
-                let mut next = self.clone();
-                next.note(*node, *boot, recovered);
-                next.save(disk, root).map_err(|error| ClaimRefused::NotNoted { node: *node, error })?;
-                *self = next;
-                Ok(*node)
+            BootVerdict::Twin => Err(ClaimRefused::Twin(*node)),
+            BootVerdict::Newer
+                if self.is_other_line(*node, *boot, earlier) && !mutants::is(Mutant::OtherLineAccepted) =>
+            {
+                Err(ClaimRefused::OtherLine { node: *node, number: boot.number })
             }
+            BootVerdict::Newer if mutants::is(Mutant::BelowToldAccepted) => Ok(true),
+            BootVerdict::Newer => match self.lost(*node, recovered) {
+                None => Ok(true),
+                Some(Lost { shard, recovered, told }) => {
+                    Err(ClaimRefused::BelowTold { node: *node, shard, recovered, told })
+                }
+            },
         }
     }
 
-    /// Remembers a start that is refused. One that can't be noted is refused for that.
-    fn bar_durably<D: Disk>(&mut self, disk: &D, root: &str, claim: &Claim, refused: ClaimRefused) -> ClaimRefused {
-        let mut next = self.clone();
-        if next.bar(claim.node, claim.boot) {
-            if let Err(error) = next.save(disk, root) {
-                return ClaimRefused::NotNoted { node: claim.node, error };
-            }
-            *self = next;
+    /// Takes note of what was judged of a claim by [`BootTable::check`]: of a boot that is new, or of a start from which nothing is
+    /// believed any more. `true`: that must be durable before the verdict is told.
+    pub fn remember(&mut self, claim: &Claim, verdict: &Result<bool, ClaimRefused>) -> bool {
+        match verdict {
+            Ok(new) => *new && self.note(claim.node, claim.boot, &claim.recovered),
+            Err(refused) => refused.bars() && self.bar(claim.node, claim.boot),
         }
-        refused
+    }
+
+    /// As [`BootTable::check`], for the node whose directory is `root` of `disk`; gives the claimant's number back. A boot that
+    /// is new is noted durably, with what it recovered and all that was told; where that fails, nothing is noted.
+    ///
+    /// # Errors
+    /// As [`BootTable::check`], and [`ClaimRefused::NotNoted`].
+    pub fn admit<D: Disk>(
+        &mut self,
+        disk: &D,
+        root: &str,
+        own: &Identity,
+        claim: &Claim,
+    ) -> Result<NodeId, ClaimRefused> {
+        let verdict = self.check(own, claim);
+        if !matches!(verdict, Ok(false)) {
+            let mut next = self.clone();
+            if next.remember(claim, &verdict) {
+                next.save(disk, root).map_err(|error| ClaimRefused::NotNoted { node: claim.node, error })?;
+                *self = next;
+            }
+        }
+        verdict.map(|_| claim.node)
     }
 }
 

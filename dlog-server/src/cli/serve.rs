@@ -1,6 +1,6 @@
 //! `dlog serve`: one node, until SIGTERM or Ctrl-C.
 
-use super::exit::Exit;
+use super::exit::{Exit, ExitError};
 use crate::config::ServeArgs;
 use crate::node::Node;
 use anyhow::Context;
@@ -32,17 +32,34 @@ pub fn run(args: ServeArgs) -> anyhow::Result<Exit> {
         };
         tokio::select! {
             ready = node.ready() => if ready { crate::node::notify::ready() },
+            why = node.refused() => return end_refused(node, &why).await,
             _ = terminate.recv() => return node.stop().await.map(|()| Exit::Done),
             _ = interrupt.recv() => return node.stop().await.map(|()| Exit::Done),
         }
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            why = node.refused() => return end_refused(node, &why).await,
         }
         node.stop().await.map(|()| Exit::Done)
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result
+}
+
+/// Ends a node that a peer refused for good: what it doesn't know any more it may have acked or voted. Nothing is handed over.
+///
+/// # Errors
+/// Always: why it ended, with what to do.
+async fn end_refused(node: Node, why: &str) -> anyhow::Result<Exit> {
+    tracing::error!(why, "refused for good");
+    if let Err(error) = node.stop_with_cluster().await {
+        tracing::warn!(%error, "the stop went badly");
+    }
+    Err(ExitError::needs_operator(format!(
+        "{why}. This process ends so that nothing acked is lost; don't start this directory again. If the directory is still \
+         there as the node left it, put that back; else replace the node as a new one"
+    )))
 }
 
 /// Traces go to standard error; `RUST_LOG` chooses what.

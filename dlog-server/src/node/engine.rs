@@ -8,6 +8,7 @@ use crate::metadata::confirmations::{self, Confirmation};
 use crate::metrics::Metrics;
 use crate::peer::incoming::shard_of;
 use crate::peer::outbox::Outboxes;
+use crate::peer::synced::SyncedGroups;
 use crate::replicas::Replicas;
 use crate::shard::ShardHandle;
 use crate::shard::inbox::{Inbox, ShardMessage, StartReplica};
@@ -52,6 +53,7 @@ pub struct Engine {
 /// The threads of a node.
 pub struct EngineThreads {
     shards: Vec<ShardThreads>,
+    synced: Arc<SyncedGroups>,
     apply: mpsc::Sender<ApplyMessage>,
     apply_handle: JoinHandle<()>,
 }
@@ -60,6 +62,11 @@ impl EngineThreads {
     /// One handle for each shard, by number.
     pub fn handles(&self) -> Vec<ShardHandle> {
         self.shards.iter().map(|threads| threads.handle.clone()).collect()
+    }
+
+    /// How far the shards' journals are synced, for peers.
+    pub fn synced(&self) -> Arc<SyncedGroups> {
+        Arc::clone(&self.synced)
     }
 
     /// Ends all threads once everything queued is done. Blocks.
@@ -97,6 +104,7 @@ pub fn start(
     let (confirmations, confirmed) = tokio::sync::mpsc::channel(confirmations::QUEUE_MAX);
 
     let clock_agreement = Arc::<ClockAgreement>::default();
+    let synced = Arc::new(SyncedGroups::new(identity.shards));
     let plan = start::Plan {
         identity,
         disk,
@@ -107,6 +115,7 @@ pub fn start(
         apply: &apply,
         confirmations: &confirmations,
         metrics,
+        synced: &synced,
         group_zero_state,
     };
     let mut shards = Vec::new();
@@ -127,7 +136,7 @@ pub fn start(
     if let Entry::Vacant(vacant) = local.entry(group_zero) {
         vacant.insert(start_group_zero(identity, group_zero, &inboxes)?);
     }
-    let threads = EngineThreads { shards, apply, apply_handle };
+    let threads = EngineThreads { shards, synced, apply, apply_handle };
     Ok(Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, confirmed, local, marks, threads })
 }
 

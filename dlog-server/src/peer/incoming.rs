@@ -1,7 +1,7 @@
 //! The service that other nodes call: their streams of Raft messages, forwarded catalogue commands, reports, bootstrap.
 
 use super::convert;
-use super::hello::HelloCheck;
+use super::hello::{HelloCheck, Refused};
 use crate::bootstrap::BootstrapState;
 use crate::context::NodeContext;
 use crate::service::report;
@@ -83,19 +83,32 @@ impl Peer for PeerService {
             .await
             .map_err(|_| Status::deadline_exceeded("no hello came"))??
             .unwrap_or_default();
-        let node = formed.hello.check(first.hello.as_ref()).map_err(|error| {
-            tracing::warn!(error = error.message, "a peer was refused");
-            to_status(&error)
-        })?;
-        let priority = first.hello.as_ref().map(v1::Hello::priority).unwrap_or_default();
         let (notices, receiver) = mpsc::channel(NOTICES_QUEUED);
+        let peer = match formed.hello.check(first.hello.as_ref()) {
+            Ok(peer) => peer,
+            Err(Refused { error, start }) => {
+                tracing::warn!(error = error.message, "a peer was refused");
+                let Some(start) = start else { return Err(to_status(&error)) };
+                // It learns which start is meant, and that it is no error of the connection.
+                let notice =
+                    PeerNotice { error: Some(to_message(&error)), refused: Some(start), ..PeerNotice::default() };
+                let _ = notices.try_send(Ok(notice));
+                let _ = notices.try_send(Err(to_status(&error)));
+                return Ok(Response::new(ReceiverStream::new(receiver)));
+            }
+        };
+        formed.hello.told(peer, &first.synced);
+        let priority = first.hello.as_ref().map(v1::Hello::priority).unwrap_or_default();
         let welcome = PeerNotice { hello: Some(formed.hello.own(priority)), ..PeerNotice::default() };
         notices.send(Ok(welcome)).await.map_err(|_| Status::cancelled("the peer is gone"))?;
         let own = formed.context.node_id();
+        let hello = Arc::clone(&formed.hello);
         let inboxes: Vec<Inbox> = formed.context.shards.iter().map(|s| s.inbox.clone()).collect();
         tokio::spawn(async move {
             while let Ok(Some(bundle)) = stream.message().await {
-                if !deliver(own, node, bundle, &inboxes, &notices).await {
+                // Known before what rests on it is.
+                hello.told(peer, &bundle.synced);
+                if !deliver(own, peer.node, bundle, &inboxes, &notices).await {
                     break;
                 }
             }

@@ -5,6 +5,7 @@ use super::convert;
 use super::hello::HelloCheck;
 use super::outbox::{OutboxEnd, Priority};
 use super::pool::endpoint;
+use super::synced::{SyncedGroups, Told};
 use crate::shard::inbox::{Inbox, ShardMessage};
 use dlog_core::{NodeId, limits};
 use dlog_protocol::v1::peer_client::PeerClient;
@@ -22,6 +23,9 @@ const BACKOFF_LONGEST: Duration = Duration::from_millis(400);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bundles between this task and the transport: enough to keep it busy, few enough that heartbeats don't queue.
 const BUNDLES_IN_FLIGHT: usize = 4;
+/// A stream that has nothing to send tells within this what was synced here since: every peer must know it, not only those that
+/// are sent messages. It bounds how far a copy of the directory may be behind and still be let in by a peer.
+const TELL_SYNCED_EVERY: Duration = Duration::from_millis(500);
 
 /// One stream to one peer.
 pub struct Outgoing {
@@ -91,18 +95,33 @@ impl Outgoing {
             .await
             .map_err(|_| format!("{address} did not answer the hello"))?
             .map_err(|status| status.message().to_string())?;
-        let node = self.hello.check(first.and_then(|n| n.hello).as_ref()).map_err(|e| e.message)?;
-        if node != self.node {
-            return Err(format!("{address} is node {node}, not node {}", self.node));
+        let first = first.unwrap_or_default();
+        if let (Some(start), Some(error)) = (&first.refused, &first.error) {
+            self.hello.note_refused(self.node, start, &error.message);
+            return Err(error.message.clone());
+        }
+        let peer = self.hello.check(first.hello.as_ref()).map_err(|refused| refused.error.message)?;
+        if peer.node != self.node {
+            return Err(format!("{address} is node {}, not node {}", peer.node, self.node));
         }
         tracing::info!(peer = %self.node, %address, priority = ?self.priority, "peer stream is up");
         *backoff = BACKOFF_FIRST;
+        let mut told = Told::default();
+        let mut tell = tokio::time::interval(TELL_SYNCED_EVERY);
+        tell.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = queue.next() => {
                     let Some(message) = message else { return Ok(()) };
-                    if bundles.send(bundle(message, queue)).await.is_err() {
-                        return Err("the peer ended the stream".to_string());
+                    let bundle = bundle(message, queue, self.hello.synced(), &mut told);
+                    bundles.send(bundle).await.map_err(|_| "the peer ended the stream")?;
+                }
+                // One of the two streams is enough.
+                _ = tell.tick(), if self.priority == Priority::Consensus => {
+                    let synced = self.hello.synced().news(&mut told);
+                    if !synced.is_empty() {
+                        let bundle = PeerBundle { synced, ..PeerBundle::default() };
+                        bundles.send(bundle).await.map_err(|_| "the peer ended the stream")?;
                     }
                 }
                 notice = notices.message() => match notice {
@@ -118,8 +137,13 @@ impl Outgoing {
     }
 }
 
-/// A bundle of `first` and what else is queued, up to the bound.
-fn bundle(first: dlog_consensus::PeerMessage, queue: &mut OutboxEnd) -> PeerBundle {
+/// A bundle of `first` and what else is queued, up to the bound, with what was synced before any of it was said.
+fn bundle(
+    first: dlog_consensus::PeerMessage,
+    queue: &mut OutboxEnd,
+    synced: &SyncedGroups,
+    told: &mut Told,
+) -> PeerBundle {
     let mut bytes = convert::weight(&first);
     let mut messages = vec![convert::to_wire(first)];
     while bytes < limits::PEER_BUNDLE_BYTES_MAX {
@@ -127,7 +151,8 @@ fn bundle(first: dlog_consensus::PeerMessage, queue: &mut OutboxEnd) -> PeerBund
         bytes += convert::weight(&next);
         messages.push(convert::to_wire(next));
     }
-    PeerBundle { messages, ..PeerBundle::default() }
+    // Read after the last message was taken: see `synced`.
+    PeerBundle { messages, synced: synced.news(told), ..PeerBundle::default() }
 }
 
 /// An error with its causes, on one line.

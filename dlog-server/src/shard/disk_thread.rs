@@ -7,11 +7,12 @@
 use super::inbox::{Inbox, ReceivedBytes, ShardMessage};
 use super::sync_times::SyncTimes;
 use crate::metrics::Metrics;
+use crate::peer::synced::SyncedGroups;
 use crate::replicas::Replicas;
 use bytes::Bytes;
 use dlog_consensus::WriteId;
 use dlog_core::write::{ReplicaWrite, WriteOp};
-use dlog_core::{LogIndex, ReplicaId, limits};
+use dlog_core::{LogIndex, ReplicaId, ShardId, limits};
 use dlog_storage::{OsDisk, ShardStore, StorageError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub struct DiskThread {
     replicas: Arc<Replicas>,
     stats: Arc<SyncTimes>,
     metrics: Arc<Metrics>,
+    /// What peers are told of this shard.
+    synced: (ShardId, Arc<SyncedGroups>),
     state: State,
 }
 
@@ -122,9 +125,10 @@ impl DiskThread {
         replicas: Arc<Replicas>,
         stats: Arc<SyncTimes>,
         metrics: Arc<Metrics>,
+        synced: (ShardId, Arc<SyncedGroups>),
     ) -> DiskThread {
         let received = inbox.received();
-        DiskThread { store, queue, inbox, received, replicas, stats, metrics, state: State::default() }
+        DiskThread { store, queue, inbox, received, replicas, stats, metrics, synced, state: State::default() }
     }
 
     /// Runs until [`DiskMessage::Stop`] or until every sender is gone.
@@ -230,7 +234,7 @@ impl DiskThread {
             self.state.segment_bytes.remove(&write.replica);
         }
         let began = Instant::now();
-        match self.store.commit_from(&mut group) {
+        let synced = match self.store.commit_from(&mut group) {
             Err(error) if is_full(&error) => {
                 tracing::error!(%error, "a group can't be written; it waits for space");
                 let again = weights.into_iter().zip(group).rev();
@@ -241,6 +245,8 @@ impl DiskThread {
             }
             done => done?,
         };
+        // Before anything is said that rests on it.
+        self.synced.1.note(self.synced.0, synced);
         for replica in created {
             if let Some(bytes) = self.state.segment_bytes.get(&replica) {
                 self.store.set_segment_bytes(replica, *bytes);

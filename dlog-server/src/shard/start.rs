@@ -12,6 +12,7 @@ use crate::metadata::apply_thread::ApplyMessage;
 use crate::metadata::confirmations::Confirmation;
 use crate::metrics::Metrics;
 use crate::peer::outbox::Outboxes;
+use crate::peer::synced::SyncedGroups;
 use crate::random::random_seed;
 use crate::replicas::{ReplicaProgress, Replicas};
 use anyhow::Context;
@@ -46,6 +47,8 @@ pub struct Plan<'a> {
     pub confirmations: &'a tokio::sync::mpsc::Sender<Confirmation>,
     /// The node's counters.
     pub metrics: &'a Arc<Metrics>,
+    /// What peers are told of the journals.
+    pub synced: &'a Arc<SyncedGroups>,
     /// What group 0's state store holds.
     pub group_zero_state: StateFound,
 }
@@ -97,6 +100,7 @@ pub fn start_shard(
     if let Some((replica, error)) = store.damage().into_iter().next() {
         return Err(error).with_context(|| format!("replica {replica} is damaged; repair from peers comes later"));
     }
+    plan.synced.begin(identity.shard, store.last_group());
     let marks = store.known_marks().map(|(replica, _)| replica).collect();
     let mut host = Host::new(random_seed());
     let mut local = Vec::new();
@@ -115,8 +119,7 @@ pub fn start_shard(
         adopted.push((log, id, progress_of(&machine), store.reader(id)));
         host.add(machine);
     }
-    let sync_times = Arc::new(SyncTimes::default());
-    let status = ShardStatus::default();
+    let (sync_times, status) = (Arc::new(SyncTimes::default()), ShardStatus::default());
     let (read_sender, read_queue) = mpsc::channel();
     let exits = exits(plan, disk_sender.clone(), read_sender);
     let mut consensus = ConsensusThread::new(
@@ -138,6 +141,7 @@ pub fn start_shard(
         Arc::clone(plan.replicas),
         Arc::clone(&sync_times),
         Arc::clone(plan.metrics),
+        (identity.shard, Arc::clone(plan.synced)),
     );
     let threads = ShardThreads {
         handle: ShardHandle { inbox: inbox.clone(), status, disk: disk_sender, sync_times },

@@ -22,6 +22,7 @@ mod misuse;
 mod misuse_start;
 mod misuse_wire;
 mod moves;
+mod put_back;
 mod retention;
 mod seed;
 mod segments;

@@ -256,6 +256,7 @@ impl Forger {
             priority: v1::StreamPriority::Consensus.into(),
             directory_id: Bytes::from_static(&[7; 16]),
             peer_address: "127.0.0.1:1".to_string(),
+            recovered: Vec::new(),
         }
     }
 
