@@ -83,7 +83,7 @@ fn last_group(disk: &SimDisk) -> (String, Range<u64>, bool) {
 #[test]
 fn what_nothing_proves_stays_as_it_is() {
     let (mut of_journal, mut proved) = (0, 0);
-    for seed in 0..1_000 {
+    for seed in 0..400 {
         let (disk, _) = worked_on(seed % 20);
         let (path, group, _) = last_group(&disk);
         let seal = group.end..group.end + 4096;
@@ -97,14 +97,14 @@ fn what_nothing_proves_stays_as_it_is() {
             assert!(!decayed.touches(&path, &seal), "{decayed} touches what proves it, too");
         }
     }
-    assert!(of_journal > 100, "only {of_journal}");
+    assert!(of_journal > 40, "only {of_journal}");
     println!("{of_journal} in journals, {proved} of a last group that is proved");
 }
 
 #[test]
 fn what_rested_is_damaged_anywhere_but_behind_its_last_group() {
     let mut last_groups = 0;
-    for seed in 0..1_000 {
+    for seed in 0..400 {
         let (disk, _) = worked_on(seed % 20);
         let (path, group, _) = last_group(&disk);
         let random = &mut fastrand::Rng::with_seed(seed);
@@ -112,7 +112,7 @@ fn what_rested_is_damaged_anywhere_but_behind_its_last_group() {
         assert!(!decayed.touches(&path, &(group.end..group.end + 4096)), "{decayed}");
         last_groups += u64::from(decayed.touches(&path, &group));
     }
-    assert!(last_groups > 5, "only {last_groups}");
+    assert!(last_groups > 20, "only {last_groups}");
 }
 
 #[test]

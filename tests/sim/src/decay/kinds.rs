@@ -72,6 +72,8 @@ pub(super) fn list(disk: &SimDisk, shard: ShardIdentity, reach: Reach, random: &
         all.iter().map(|(path, _)| path).filter(|path| path.starts_with(&journal) && Kind::of(path) == Kind::Journal),
     );
     let kept = groups.as_ref().map(|groups| kept(disk, groups, reach, random));
+    // Among all that a journal holds it would seldom be met.
+    let last = groups.iter().flatten().last().filter(|_| reach == Reach::Rested && random.bool()).map(place);
     let mut files = Files::new();
     for (path, bytes) in all {
         let kind = Kind::of(&path);
@@ -79,7 +81,10 @@ pub(super) fn list(disk: &SimDisk, shard: ShardIdentity, reach: Reach, random: &
         if kind == Kind::Journal && (kept.is_none() || !path.starts_with(&journal)) {
             continue;
         }
-        let mut ranges: Vec<Range<u64>> = std::iter::once(0..bytes).collect();
+        let mut ranges: Vec<Range<u64>> = match &last {
+            Some((of, range)) if kind == Kind::Journal => (*of == path).then(|| range.clone()).into_iter().collect(),
+            _ => std::iter::once(0..bytes).collect(),
+        };
         for (_, kept) in kept.iter().flatten().filter(|(of, _)| *of == path) {
             ranges = ranges.into_iter().flat_map(|range| without(range, kept)).collect();
         }
@@ -117,13 +122,19 @@ fn groups<'a>(disk: &SimDisk, shard: ShardIdentity, paths: impl Iterator<Item = 
     Some(groups)
 }
 
+/// Where a group stands.
+fn place(group: &Group) -> (String, Range<u64>) {
+    (group.path.clone(), group.at.position..group.at.position + group.at.bytes)
+}
+
+/// Where its seal does, or would.
+fn seal(group: &Group) -> (String, Range<u64>) {
+    let end = group.at.position + group.at.bytes;
+    (group.path.clone(), end..end + GROUP_ALIGN)
+}
+
 /// What must stay as it is: the last thing that proves something and that no crash takes back, and what it doesn't prove.
 fn kept(disk: &SimDisk, groups: &[Group], reach: Reach, random: &mut fastrand::Rng) -> Vec<(String, Range<u64>)> {
-    let place = |group: &Group| (group.path.clone(), group.at.position..group.at.position + group.at.bytes);
-    let seal = |group: &Group| {
-        let end = group.at.position + group.at.bytes;
-        (group.path.clone(), end..end + GROUP_ALIGN)
-    };
     let is_synced = |(path, range): &(String, Range<u64>)| disk.is_synced(path, range.start, range.end - range.start);
     let Some(last) = groups.last() else { return Vec::new() };
     if reach == Reach::Rested {

@@ -31,7 +31,7 @@ fn gave_up(error: StorageError) -> Failure {
 pub fn play(random: &mut fastrand::Rng) -> Result<(), Failure> {
     let disk = SimDisk::with_seed(random.u64(..));
     let acked = fill(&disk, random).map_err(gave_up)?;
-    let reach = if acked.rested && random.bool() { Reach::Rested } else { Reach::Proved };
+    let reach = if acked.rested && random.u8(0..4) > 0 { Reach::Rested } else { Reach::Proved };
     let checkpoints = disk.tree().iter().filter(|(name, _)| name.contains("/checkpoint-")).count();
     let Some(decayed) = decay(&disk, SHARD, reach, random) else { return Ok(()) };
     let judge = Judge { disk, acked, decayed, checkpoints };
