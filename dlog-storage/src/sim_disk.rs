@@ -124,6 +124,11 @@ impl SimDisk {
         self.lock().options.capacity_bytes = bytes;
     }
 
+    /// How many bytes its files have.
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used_bytes()
+    }
+
     /// Changes what a crash does with what was not synced.
     pub fn set_lose_unsynced(&self, lose: LoseUnsynced) {
         self.lock().options.lose_unsynced = lose;

@@ -178,6 +178,8 @@ pub struct DiskThread {
     pub write_out_owed: bool,
     /// Tables were asked for.
     pub checkpoint_asked: bool,
+    /// When the last one was given up for want of space, in nanoseconds, if none was made since.
+    pub checkpoint_failed: Option<u64>,
 }
 
 /// What the apply thread has to do, and what it has done.
@@ -304,6 +306,8 @@ pub struct Node {
     pub slow_until: u64,
     /// How slow, in nanoseconds.
     pub slow_ns: u64,
+    /// Until then its disk is full, in nanoseconds; 0: it has room.
+    pub full_until: u64,
     /// Errors were asked for: what the store says because of them is no bug.
     pub disk_faulted: bool,
     /// The disk will lose power in the middle of a call: how.

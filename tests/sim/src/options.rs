@@ -88,6 +88,8 @@ pub enum Fault {
     SlowDisk,
     /// A sync, a write or a read fails, or the disk is full for a moment.
     DiskError,
+    /// A disk has no room, for seconds and over restarts.
+    FullDisk,
     /// The sync of a segment fails, as checkpoints make them. Not drawn: mixed runs have [`Fault::DiskError`].
     CheckpointError,
     /// A leader is asked to hand over.
@@ -110,7 +112,7 @@ impl Fault {
         [(Fault::CopyDisk, 4), (Fault::RestoreDisk, 6), (Fault::WipeDisk, 1), (Fault::DecayDisk, 4)];
 
     /// All that mixed runs draw.
-    pub const ALL: [Fault; 11] = [
+    pub const ALL: [Fault; 12] = [
         Fault::Kill,
         Fault::Power,
         Fault::PowerAll,
@@ -120,6 +122,7 @@ impl Fault {
         Fault::Pause,
         Fault::SlowDisk,
         Fault::DiskError,
+        Fault::FullDisk,
         Fault::Transfer,
         Fault::Graceful,
     ];

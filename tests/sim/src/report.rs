@@ -90,6 +90,10 @@ pub struct Counts {
     pub deaths: u64,
     /// Orderly restarts.
     pub graceful_stops: u64,
+    /// Disks that were full for a while.
+    pub full_disks: u64,
+    /// Times at which a store wanted room that its disk didn't have.
+    pub no_room: u64,
     /// Elections won.
     pub elections: u64,
     /// Partitions of the network.
@@ -177,6 +181,7 @@ impl fmt::Display for Report {
         write!(f, " deletions={} changes={} confirmed={}", c.deletions, c.changes, c.confirmed)?;
         write!(f, " states={} copies={} restored={} wiped={}", c.states_installed, c.copies, c.restored, c.wiped)?;
         write!(f, " decayed={} lost={} refused_starts={}", c.decayed, c.lost, c.refused_starts)?;
+        write!(f, " full_disks={} no_room={}", c.full_disks, c.no_room)?;
         match &self.failure {
             Some(failure) => write!(f, "\n  {failure}"),
             None => Ok(()),

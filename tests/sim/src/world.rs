@@ -5,6 +5,7 @@ pub mod directory;
 mod disks;
 pub mod door;
 mod faults;
+mod full_disks;
 mod lost;
 mod metadata;
 mod phases;
@@ -83,6 +84,8 @@ pub enum Event {
     CommandTimeout { number: u64, attempt: u64 },
     /// Something breaks.
     Fault,
+    /// Somebody makes room on a full disk.
+    Room { node: usize },
     /// Cut links are connected again, if nothing was cut since.
     Connect { partition: u64 },
     /// Links that come and go do so, until then.
@@ -166,6 +169,7 @@ impl World {
             paused_until: 0,
             slow_until: 0,
             slow_ns: 0,
+            full_until: 0,
             disk_faulted: false,
             power_armed: None,
             stopping: false,
@@ -267,6 +271,7 @@ impl World {
             Event::ResendCommand { number } => self.send_command(number),
             Event::CommandTimeout { number, attempt } => self.command_failed(number, attempt, &Answer::Broken),
             Event::Fault => self.on_fault()?,
+            Event::Room { node } => self.on_room(node),
             Event::Connect { partition } => self.on_connect(partition),
             Event::Flap { partition, until } => self.on_flap(partition, until),
             Event::StopNode { node, life } => self.on_stop_node(node, life),

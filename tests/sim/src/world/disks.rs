@@ -20,10 +20,14 @@ const GROUP_BYTES_TARGET: usize = 64 << 10;
 const IDLE_BEFORE_SEAL: u64 = 5 * MILLISECOND;
 /// How long segments that could not be written wait before the next try.
 const RETRY_WRITE_OUT: u64 = 500 * MILLISECOND;
+/// A checkpoint that found the disk full is tried again after this.
+const RETRY_CHECKPOINT: u64 = 1_000 * MILLISECOND;
 /// How late a build syncs that does so in the background.
 const BACKGROUND_SYNC: u64 = 100 * MILLISECOND;
 /// Steps of a checkpoint between two groups, as production makes them.
 const CHECKPOINT_STEPS: usize = 2;
+/// Writes that found no room wait so long for the next look.
+const IDLE_LOOK: u64 = 1_000 * MILLISECOND;
 /// Bytes of the next journal file made ready with each group.
 const PREPARE_BYTES: u64 = 16 << 10;
 
@@ -64,10 +68,11 @@ impl World {
             self.lose(node, Lost::Damaged);
             return Ok(());
         }
-        if !self.nodes[node].disk_faulted && self.nodes[node].lost.is_none() {
+        if !self.is_disk_bad(node) && self.nodes[node].lost.is_none() {
             return Err(Failure::crash(format!("node {node}'s store, on a healthy disk: {error}")));
         }
         self.note(format_args!("node {node}'s store: {error}"));
+        self.count_full(error);
         let lose = self.nodes[node].power_armed.unwrap_or(LoseUnsynced::Nothing);
         self.kill(node, lose);
         Ok(())
@@ -144,7 +149,7 @@ impl World {
                 }
                 let delay = if count > 0 { MILLISECOND } else { IDLE_BEFORE_SEAL };
                 if count > 0 {
-                    ask_for_checkpoint(process, true);
+                    ask_for_checkpoint(process, true, self.schedule.now());
                 }
                 self.next_step(node, &mut process.disk, DiskStep::Idle, delay);
             }
@@ -159,14 +164,24 @@ impl World {
         group: Vec<(WriteId, ReplicaWrite)>,
     ) -> Result<(), StorageError> {
         let durable = last_ids(&group);
-        let mut writes: Vec<ReplicaWrite> = group.into_iter().map(|(_, write)| write).collect();
+        let (ids, mut writes): (Vec<WriteId>, Vec<ReplicaWrite>) = group.into_iter().unzip();
         if self.options.broken == Broken::VotesForgotten {
             writes.iter_mut().for_each(|write| write.ops.retain(|op| !matches!(op, WriteOp::HardState { .. })));
         }
         self.interrupt_cut(node, &writes);
         let syncs = writes.iter().any(|write| !write.ops.is_empty());
         let store = process.store.as_mut().expect("open until closed");
-        let number = store.commit(writes)?;
+        let number = match store.commit_from(&mut writes) {
+            Err(error @ (StorageError::Full { .. } | StorageError::JournalFull { .. })) => {
+                // Nothing of it was written: it waits.
+                self.count_full(&error);
+                ids.into_iter().zip(writes).rev().for_each(|write| process.disk.writes.push_front(write));
+                ask_for_checkpoint(process, true, self.schedule.now());
+                self.next_step(node, &mut process.disk, DiskStep::Idle, MILLISECOND);
+                return Ok(());
+            }
+            done => done?,
+        };
         self.note(format_args!("node {node} group {} is durable", number.0));
         let delay = if syncs { self.sync_time(node) } else { MICROSECOND };
         self.next_step(node, &mut process.disk, DiskStep::Tell(durable, syncs), delay);
@@ -192,6 +207,14 @@ impl World {
     }
 
     fn write_out(&mut self, node: usize, process: &mut Process) -> Result<(), StorageError> {
+        self.bring_up(process)?;
+        prepare(process, PREPARE_BYTES)?;
+        self.go_on(node, process);
+        Ok(())
+    }
+
+    /// Segments follow the journal, or are owed it while there is no room.
+    fn bring_up(&mut self, process: &mut Process) -> Result<(), StorageError> {
         let store = process.store.as_mut().expect("open until closed");
         match store.write_out() {
             Ok(written) => {
@@ -207,17 +230,18 @@ impl World {
                     process.inbox.push_back(Inbound::WrittenOut(written));
                 }
             }
-            Err(StorageError::Full { .. }) => process.disk.write_out_owed = true,
+            Err(error @ StorageError::Full { .. }) => {
+                self.count_full(&error);
+                process.disk.write_out_owed = true;
+            }
             Err(error) => return Err(error),
         }
-        prepare(process, PREPARE_BYTES)?;
-        self.go_on(node, process);
         Ok(())
     }
 
     /// After a group: the next one, or a pause.
     fn go_on(&mut self, node: usize, process: &mut Process) {
-        ask_for_checkpoint(process, false);
+        ask_for_checkpoint(process, false, self.schedule.now());
         let checkpointing = process.store.as_ref().is_some_and(dlog_storage::ShardStore::is_checkpointing);
         let more = !process.disk.queue.is_empty() || !process.disk.writes.is_empty() || checkpointing;
         let (step, delay) = if more { (DiskStep::Begin, 5 * MICROSECOND) } else { (DiskStep::Idle, IDLE_BEFORE_SEAL) };
@@ -233,7 +257,9 @@ impl World {
         let store = process.store.as_mut().expect("open until closed");
         match store.begin_checkpoint(tables) {
             Ok(()) => {}
-            Err(StorageError::Full { .. } | StorageError::JournalFull { .. }) => process.disk.checkpoint_asked = false,
+            Err(error @ (StorageError::Full { .. } | StorageError::JournalFull { .. })) => {
+                self.checkpoint_failed(process, &error);
+            }
             Err(error) => return Err(error),
         }
         self.note(format_args!("node {node} begins a checkpoint"));
@@ -248,20 +274,30 @@ impl World {
             return Ok(());
         }
         match store.checkpoint_slice(CHECKPOINT_STEPS) {
-            Ok(false) => return Ok(()),
+            Ok(false) => {}
             Ok(true) => {
                 self.counts.checkpoints += 1;
-                let starts = store.take_local_starts();
-                if !starts.is_empty() {
-                    self.counts.drops += starts.len() as u64;
-                    process.inbox.push_back(Inbound::LocalStarts(starts));
-                }
+                (process.disk.checkpoint_asked, process.disk.checkpoint_failed) = (false, None);
             }
-            Err(StorageError::Full { .. } | StorageError::JournalFull { .. }) => {}
+            Err(error @ (StorageError::Full { .. } | StorageError::JournalFull { .. })) => {
+                self.checkpoint_failed(process, &error);
+            }
             Err(error) => return Err(error),
         }
-        process.disk.checkpoint_asked = false;
+        let starts = process.store.as_mut().expect("open until closed").take_local_starts();
+        if !starts.is_empty() {
+            self.counts.drops += starts.len() as u64;
+            // What was written out on the way is told first: the machine must know of a frame before it is told that it went.
+            self.bring_up(process)?;
+            process.inbox.push_back(Inbound::LocalStarts(starts));
+        }
         Ok(())
+    }
+
+    /// It is given up for want of space.
+    fn checkpoint_failed(&mut self, process: &mut Process, error: &StorageError) {
+        self.count_full(error);
+        (process.disk.checkpoint_asked, process.disk.checkpoint_failed) = (false, Some(self.schedule.now()));
     }
 
     fn close(
@@ -289,12 +325,19 @@ impl World {
             store.seal()?;
         }
         prepare(process, 4 * PREPARE_BYTES)?;
+        if !process.disk.writes.is_empty() {
+            ask_for_checkpoint(process, true, self.schedule.now());
+            self.next_step(node, &mut process.disk, DiskStep::Idle, IDLE_LOOK);
+        }
         Ok(())
     }
 }
 
 /// Asks once. `urgent`: the journal has no room, and without a checkpoint it never will.
-fn ask_for_checkpoint(process: &mut Process, urgent: bool) {
+fn ask_for_checkpoint(process: &mut Process, urgent: bool, now: u64) {
+    if process.disk.checkpoint_failed.is_some_and(|at| now < at + RETRY_CHECKPOINT) {
+        return;
+    }
     let wanted = urgent || process.store.as_ref().is_some_and(|store| store.wants_checkpoint() || store.owes_removal());
     if wanted && !std::mem::replace(&mut process.disk.checkpoint_asked, true) {
         process.inbox.push_back(Inbound::TakeProducers);

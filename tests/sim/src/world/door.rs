@@ -149,8 +149,14 @@ impl World {
         door.saved_at = now;
         match door.boots.save(&one.disk, "") {
             Ok(()) => Ok(()),
-            Err(error) => self.on_store_error(node, &error),
+            Err(error) => self.not_saved(node, &error),
         }
+    }
+
+    /// The table could not be written: it is tried again, unless a sync failed or the power is out.
+    fn not_saved(&mut self, node: usize, error: &StorageError) -> Result<(), Failure> {
+        let fatal = matches!(error, StorageError::SyncFailed { .. }) || self.nodes[node].power_armed.is_some();
+        if fatal || !self.is_disk_bad(node) { self.on_store_error(node, error) } else { Ok(()) }
     }
 
     /// Whether a node believes a start; one that it hasn't seen is noted on its disk.
@@ -159,10 +165,7 @@ impl World {
         let Some(process) = &mut one.process else { return Ok(false) };
         match process.door.admit(&one.disk, claim) {
             Ok(()) => Ok(true),
-            Err(ClaimRefused::NotNoted { error, .. }) => {
-                self.on_store_error(node, &error)?;
-                Ok(false)
-            }
+            Err(ClaimRefused::NotNoted { error, .. }) => self.not_saved(node, &error).map(|()| false),
             Err(refused) => {
                 self.note(format_args!("node {node} refuses a start of node {}: {refused}", number_of(claim.node)));
                 self.counts.refused_starts += 1;

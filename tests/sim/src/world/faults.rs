@@ -64,6 +64,7 @@ impl World {
                 one.slow_until = self.schedule.now() + self.fault_random.u64(500..6_000) * MILLISECOND;
             }
             Fault::DiskError => self.break_disk(node),
+            Fault::FullDisk => self.fill_disk(node),
             Fault::CheckpointError => {
                 self.nodes[node].disk.fail_sync_below("shard-0/logs");
                 self.nodes[node].disk_faulted = true;

@@ -100,6 +100,7 @@ impl World {
         self.counts.restored += 1;
         self.lose(node, Lost::Restored);
         (self.nodes[node].disk, self.nodes[node].state) = (copy.disk, copy.state);
+        self.make_room(node);
     }
 
     /// Empties a disk.

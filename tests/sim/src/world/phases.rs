@@ -70,6 +70,9 @@ impl World {
         let down = if phase == Phase::Core { self.draw_core() } else { BTreeSet::new() };
         for node in 0..self.nodes.len() {
             let now = self.schedule.now();
+            if self.nodes[node].full_until > 0 {
+                self.make_room(node);
+            }
             let faulted = self.nodes[node].disk_faulted;
             let one = &mut self.nodes[node];
             one.held_down = down.contains(&node);

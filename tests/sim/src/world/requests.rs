@@ -234,7 +234,7 @@ impl World {
         let bytes = self.client_random.usize(1..READ_BYTES_MAX);
         let read = match segments.read_batches(from, bound, bytes) {
             Ok(read) => read,
-            Err(_) if self.nodes[node].disk_faulted => return Ok(()),
+            Err(_) if self.is_disk_bad(node) => return Ok(()),
             Err(error) if self.is_damage(node, &error) => {
                 self.lose(node, Lost::Damaged);
                 return Ok(());
@@ -250,7 +250,7 @@ impl World {
             return Err(text(format!("nothing at {from}, below the bound {bound}")));
         }
         self.observe(node, replica)?;
-        if read.next > self.checkers.of(log).log.end() && self.nodes[node].disk_faulted {
+        if read.next > self.checkers.of(log).log.end() && self.is_disk_bad(node) {
             // The checkers' own look failed.
             return Ok(());
         }

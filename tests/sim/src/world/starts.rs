@@ -64,7 +64,8 @@ impl World {
                 self.lose(node, Lost::Damaged);
                 Ok(())
             }
-            Err(Failed::Storage(error)) if self.nodes[node].disk_faulted => {
+            Err(Failed::Storage(error)) if self.is_disk_bad(node) => {
+                self.count_full(&error);
                 self.note(format_args!("node {node} fails to start: {error}"));
                 let lose = self.nodes[node].power_armed.unwrap_or(LoseUnsynced::Nothing);
                 self.kill(node, lose);
@@ -94,7 +95,7 @@ impl World {
         door.recovered(store.last_group());
         if let Some((replica, error)) = store.damage().into_iter().next() {
             let told = format!("replica {replica} is damaged: {error}");
-            let faulted = self.nodes[node].disk_faulted || self.nodes[node].decayed;
+            let faulted = self.is_disk_bad(node) || self.nodes[node].decayed;
             return Err(if faulted { Failed::Storage(error) } else { Failed::Broken(told) });
         }
         let catalogue = self.load_catalogue(node).map_err(Failed::Broken)?;

@@ -453,7 +453,7 @@ impl World {
         while at < to {
             let frames = match reader.read_frames(at.next(), to.next(), OBSERVE_BYTES) {
                 Ok(frames) => frames,
-                Err(_) if self.nodes[node].disk_faulted => return Ok(()),
+                Err(_) if self.is_disk_bad(node) => return Ok(()),
                 Err(error) if self.is_damage(node, &error) => {
                     self.lose(node, Lost::Damaged);
                     return Ok(());
