@@ -104,7 +104,7 @@ fn a_start_with_less_than_was_told_is_refused() {
     // A shard that was recovered when the boot was admitted counts as told, and none may be missing.
     let refused = boots.admit(&disk, "", &own(), &with(9, &[9, 23])).expect_err("it has less of the other");
     assert!(matches!(refused, ClaimRefused::BelowTold { shard: ShardId(0), .. }), "{refused}");
-    let refused = boots.admit(&disk, "", &own(), &with(9, &[10])).expect_err("it lacks one");
+    let refused = boots.admit(&disk, "", &own(), &with(10, &[10])).expect_err("it lacks one");
     assert!(matches!(refused, ClaimRefused::BelowTold { recovered: GroupNumber(0), .. }), "{refused}");
     assert_eq!(boots.seen(node).map(|boot| boot.number), Some(5), "no refused boot is noted");
     // The directory itself may have written more than it told.
