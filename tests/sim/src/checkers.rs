@@ -8,6 +8,7 @@ pub mod log_matching;
 pub mod members;
 pub mod progress;
 pub mod promises;
+pub mod stamps;
 pub mod tables;
 
 use acks::Acks;
@@ -17,6 +18,7 @@ use leaders::Leaders;
 use log_matching::CommittedLog;
 use members::Members;
 use promises::Promises;
+use stamps::Stamps;
 use std::collections::BTreeMap;
 use tables::Tables;
 
@@ -27,6 +29,8 @@ pub struct LogChecks {
     pub log: CommittedLog,
     /// What was sent and acked.
     pub acks: Acks,
+    /// Its append times.
+    pub stamps: Stamps,
     /// Its producers as replicas keep them.
     pub tables: Tables,
     /// Its members as replicas keep them.

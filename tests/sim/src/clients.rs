@@ -26,6 +26,8 @@ pub enum Asker {
     End {
         /// The log.
         log: LogId,
+        /// Who is asked.
+        node: usize,
         /// The offset after all that was acked when the question was asked.
         known: Offset,
     },

@@ -298,6 +298,8 @@ pub struct Node {
     pub held_down: bool,
     /// What its monotonic clock is ahead, in nanoseconds.
     pub clock_ahead: u64,
+    /// What its wall clock is ahead of the others', in milliseconds; below 0: behind.
+    pub wall_ahead_ms: i64,
     /// The length of its ticks, in nanoseconds.
     pub tick_ns: u64,
     /// Until then the process stands still, in nanoseconds.

@@ -90,6 +90,8 @@ pub enum Fault {
     DiskError,
     /// A disk has no room, for seconds and over restarts.
     FullDisk,
+    /// A node's wall clock jumps, back or forth, by up to hours.
+    ClockJump,
     /// The sync of a segment fails, as checkpoints make them. Not drawn: mixed runs have [`Fault::DiskError`].
     CheckpointError,
     /// A leader is asked to hand over.
@@ -112,7 +114,7 @@ impl Fault {
         [(Fault::CopyDisk, 4), (Fault::RestoreDisk, 6), (Fault::WipeDisk, 1), (Fault::DecayDisk, 4)];
 
     /// All that mixed runs draw.
-    pub const ALL: [Fault; 12] = [
+    pub const ALL: [Fault; 13] = [
         Fault::Kill,
         Fault::Power,
         Fault::PowerAll,
@@ -123,6 +125,7 @@ impl Fault {
         Fault::SlowDisk,
         Fault::DiskError,
         Fault::FullDisk,
+        Fault::ClockJump,
         Fault::Transfer,
         Fault::Graceful,
     ];

@@ -94,6 +94,10 @@ pub struct Counts {
     pub full_disks: u64,
     /// Times at which a store wanted room that its disk didn't have.
     pub no_room: u64,
+    /// Jumps of wall clocks.
+    pub clock_jumps: u64,
+    /// Committed batches with an earlier append time than the one before.
+    pub stamps_back: u64,
     /// Elections won.
     pub elections: u64,
     /// Partitions of the network.
@@ -108,6 +112,8 @@ pub struct Counts {
     pub catch_up_reads: u64,
     /// Ends of logs told after a majority confirmed the leader.
     pub ends_told: u64,
+    /// Records, acked before somebody asked a replica for its end, that were read there when it had told it.
+    pub ends_read: u64,
     /// Conflicting suffixes cut.
     pub cuts: u64,
     /// Log starts that were moved, as clients were told.
@@ -175,6 +181,7 @@ impl fmt::Display for Report {
         write!(f, " elections={} deaths={} power_losses={}", c.elections, c.deaths, c.power_losses)?;
         write!(f, " (all at once: {}) partitions={} cuts={}", c.all_power_losses, c.partitions, c.cuts)?;
         write!(f, " checkpoints={} catch_up_reads={} ends={}", c.checkpoints, c.catch_up_reads, c.ends_told)?;
+        write!(f, " ends_read={}", c.ends_read)?;
         write!(f, " log_start_moves={} drops={} installs={}", c.log_start_moves, c.drops, c.installs)?;
         write!(f, " skips={} rejected={}", c.skips, c.rejected)?;
         write!(f, " commands={} catalogues={}", c.commands, c.published)?;
@@ -182,6 +189,7 @@ impl fmt::Display for Report {
         write!(f, " states={} copies={} restored={} wiped={}", c.states_installed, c.copies, c.restored, c.wiped)?;
         write!(f, " decayed={} lost={} refused_starts={}", c.decayed, c.lost, c.refused_starts)?;
         write!(f, " full_disks={} no_room={}", c.full_disks, c.no_room)?;
+        write!(f, " clock_jumps={} stamps_back={}", c.clock_jumps, c.stamps_back)?;
         match &self.failure {
             Some(failure) => write!(f, "\n  {failure}"),
             None => Ok(()),

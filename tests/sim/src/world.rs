@@ -1,9 +1,11 @@
 //! The world: nodes, network and clients, and the loop that takes one event after the other.
 
+mod clocks;
 mod cluster;
 pub mod directory;
 mod disks;
 pub mod door;
+mod ends;
 mod faults;
 mod full_disks;
 mod lost;
@@ -26,7 +28,7 @@ use crate::schedule::{MILLISECOND, Schedule};
 use crate::trace::Trace;
 use directory::Directory;
 use dlog_consensus::FetchId;
-use dlog_core::{LogId, LogIndex, ReplicaId, TopicId};
+use dlog_core::{LogId, LogIndex, Offset, ReplicaId, TopicId};
 use dlog_storage::state_store::memory::MemoryStateStore;
 use dlog_storage::{LoseUnsynced, SimDisk, SimDiskOptions};
 use door::Letter;
@@ -66,6 +68,8 @@ pub enum Event {
     Poll { reader: usize },
     /// Somebody asks where a log ends.
     AskEnd,
+    /// Somebody who was told an end reads up to it.
+    ReadEnd { node: usize, life: u64, log: LogId, known: Offset },
     /// A log start is to move.
     Retain,
     /// An apply thread takes what has queued.
@@ -164,7 +168,8 @@ impl World {
             process: None,
             start_due: false,
             held_down: false,
-            clock_ahead: seeds.u64(0..1 << 40),
+            clock_ahead: seeds.u64(0..clocks::MONOTONIC_START_MAX),
+            wall_ahead_ms: 0,
             tick_ns: TICK_NS * seeds.u64(970..=1030) / 1000,
             paused_until: 0,
             slow_until: 0,
@@ -262,6 +267,7 @@ impl World {
             Event::Timeout { producer, number, attempt } => self.on_timeout(producer, number, attempt)?,
             Event::Poll { reader } => self.on_poll(reader)?,
             Event::AskEnd => self.on_ask_end(),
+            Event::ReadEnd { node, life, log, known } => self.on_read_end(node, life, log, known)?,
             Event::Retain => self.on_retain(),
             Event::Apply { node, life } => self.on_apply(node, life)?,
             Event::Reconcile { node, life } => self.on_reconcile(node, life),
@@ -320,6 +326,9 @@ impl World {
         };
         if goes_back {
             was.state.crash();
+        }
+        if lose != LoseUnsynced::Nothing {
+            self.reboot_clock(node);
         }
         if let Some(process) = process {
             self.counts.deaths += 1;

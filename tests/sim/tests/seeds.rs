@@ -35,13 +35,16 @@ fn sum(reports: &[Report], of: impl Fn(&Counts) -> u64) -> u64 {
 fn anything_may_break_and_nothing_acked_is_lost() {
     let reports = run_all(Shape::Mixed, 800, 10_000);
     // A run in which nothing happens proves nothing.
-    let happened: [(&str, u64); 23] = [
+    let happened: [(&str, u64); 26] = [
         ("acks", sum(&reports, |c| c.acked)),
         ("retries that were found", sum(&reports, |c| c.duplicates)),
         ("deaths", sum(&reports, |c| c.deaths)),
         ("power losses", sum(&reports, |c| c.power_losses)),
         ("full disks", sum(&reports, |c| c.full_disks)),
         ("times without room", sum(&reports, |c| c.no_room)),
+        ("jumps of wall clocks", sum(&reports, |c| c.clock_jumps)),
+        ("append times that go back", sum(&reports, |c| c.stamps_back)),
+        ("told ends that were read", sum(&reports, |c| c.ends_read)),
         ("orderly stops", sum(&reports, |c| c.graceful_stops)),
         ("partitions", sum(&reports, |c| c.partitions)),
         ("checkpoints", sum(&reports, |c| c.checkpoints)),

@@ -65,6 +65,7 @@ impl World {
             }
             Fault::DiskError => self.break_disk(node),
             Fault::FullDisk => self.fill_disk(node),
+            Fault::ClockJump => self.jump_clock(node),
             Fault::CheckpointError => {
                 self.nodes[node].disk.fail_sync_below("shard-0/logs");
                 self.nodes[node].disk_faulted = true;

@@ -15,8 +15,6 @@ use dlog_core::{LogId, Offset, RequestId, TimestampMs};
 
 /// How long a producer waits for an attempt, at most.
 const PATIENCE_MS: u64 = 1_500;
-/// A wall-clock time that leaders stamp, for partitions that want it.
-const APPEND_TIME: TimestampMs = TimestampMs(1_700_000_000_000);
 /// Of so many rejections of a producer that isn't idempotent, it gives up after one.
 const REJECTED_GIVEN_UP: u8 = 6;
 /// How often one node is asked for one end many times in a row, and for how long.
@@ -64,7 +62,8 @@ impl World {
         let proposal = Proposal {
             request: RequestId(0),
             batches: request.batches.iter().map(|made| made.bytes.clone()).collect(),
-            append_time: stamped.then_some(APPEND_TIME),
+            // The node that takes it reads its clock.
+            append_time: stamped.then_some(TimestampMs::NONE),
             acks: request.acks,
         };
         let asker = Asker::Producer { producer, number, attempt };
@@ -85,9 +84,10 @@ impl World {
         }
     }
 
-    pub(crate) fn on_ask(&mut self, node: usize, inbound: Inbound) {
+    pub(crate) fn on_ask(&mut self, node: usize, mut inbound: Inbound) {
         // Nobody asks a node that was told to be lost.
         if self.nodes[node].process.is_some() && self.nodes[node].lost.is_none() {
+            self.stamp(node, &mut inbound);
             self.push(node, inbound);
         } else if let Some(asker) = asker_of(&inbound) {
             self.answer(asker, Answer::Broken);
@@ -116,9 +116,10 @@ impl World {
             (Asker::Producer { producer, number, attempt }, answer) => {
                 self.on_not_acked(producer, number, attempt, &answer)
             }
-            (Asker::End { log, known }, Answer::End(end)) => {
+            (Asker::End { log, node, known }, Answer::End(end)) => {
                 self.counts.ends_told += 1;
                 self.readers.iter_mut().for_each(|reader| reader.see_end(log, end));
+                self.want_end(node, log, known);
                 let text = || format!("log {log} was said to end at {end}, but {known} was acked before");
                 if end >= known { Ok(()) } else { Err(Failure::correctness(text()).about(log)) }
             }
@@ -332,7 +333,7 @@ impl World {
         let drawn = if asked || in_burst { self.burst_at((now / BURST_EVERY) as usize) } else { self.draw_leader(2) };
         let Some((log, node)) = drawn else { return };
         let known = self.checkers.of(log).acks.acked_end();
-        self.ask(node, Inbound::ReadIndex { log, asker: Asker::End { log, known } });
+        self.ask(node, Inbound::ReadIndex { log, asker: Asker::End { log, node, known } });
     }
 
     /// The log and node of one burst; where everybody asks all the time, any node.

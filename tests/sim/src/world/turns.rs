@@ -428,15 +428,17 @@ impl World {
             return Ok(());
         }
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
-        let Some(reader) = process.readers.get(&replica).cloned() else { return Ok(()) };
-        // Segments may still hold frames that the machine has cut: it knows how far they are its own.
+        let reader = process.readers.get(&replica).cloned();
         let status = process.host.get(replica).map(dlog_consensus::Replica::status);
-        let start = status.as_ref().map_or(LogIndex::ZERO, |status| status.local_start).max(reader.local_start().index);
-        let to = status.as_ref().map_or(LogIndex::ZERO, |status| status.progress.commit.min(status.written));
         if let (Some(log), Some(status)) = (self.directory.log_of(replica), &status) {
             let seen = self.checkers.of(log).members.seen(status.membership_index, &status.membership);
             seen.map_err(|what| Failure::correctness(format!("replica {replica}: {what}")).about(Some(log)))?;
         }
+        // Without room on its disk it may have no segment yet.
+        let Some(reader) = reader else { return Ok(()) };
+        // Segments may still hold frames that the machine has cut: it knows how far they are its own.
+        let start = status.as_ref().map_or(LogIndex::ZERO, |status| status.local_start).max(reader.local_start().index);
+        let to = status.as_ref().map_or(LogIndex::ZERO, |status| status.progress.commit.min(status.written));
         // While a snapshot is installed the segments are of before, or already gone.
         if reader.last().index < to {
             return Ok(());
@@ -470,6 +472,8 @@ impl World {
                 if seen.map_err(text)? == Seen::New && frame.kind == FrameKind::Records {
                     let acks = &mut self.checkers.of(log).acks;
                     acks.committed(key_of(&frame.payload), frame.base_offset, frame.record_count).map_err(text)?;
+                    let back = self.checkers.of(log).stamps.committed(frame).map_err(text)?;
+                    self.counts.stamps_back += u64::from(back);
                 }
             }
             let Some(last) = frames.last() else {
