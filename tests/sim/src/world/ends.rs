@@ -1,6 +1,7 @@
 //! Who was told where a log ends reads there, on the same replica, what was acked before the question.
 
 use super::{Event, World};
+use crate::node::Lost;
 use crate::report::Failure;
 use crate::schedule::MILLISECOND;
 use dlog_core::{LogId, Offset};
@@ -53,6 +54,10 @@ impl World {
                     reads.push((from, read));
                 }
                 Err(_) if self.is_disk_bad(node) => return Ok(()),
+                Err(error) if self.is_damage(node, &error) => {
+                    self.lose(node, Lost::Damaged);
+                    return Ok(());
+                }
                 Err(error) => return Err(text(format!("at {at}, where {known} was acked before: {error}"))),
             }
         }
