@@ -83,7 +83,7 @@ impl Node {
         for (node, address) in formation::known_addresses(&config, &identity) {
             book.set(node, &address);
         }
-        let Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, confirmed, local, marks, threads } =
+        let Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, confirmed, local, threads } =
             engine::start(&config, &identity, &disk, &metrics)?;
         let peers = Arc::new(PeerPool::new(identity.cluster, identity.node, Arc::clone(&book)));
         let known = catalogue.clone();
@@ -110,13 +110,7 @@ impl Node {
         for node in book.nodes() {
             meet(node);
         }
-        let shards = context.shards.clone();
-        let reconciler = Reconciler {
-            shards,
-            local: LocalReplicas::new(identity.node, local.into_values(), marks),
-            book,
-            meet: Box::new(meet),
-        };
+        let reconciler = Reconciler { shards: context.shards.clone(), local, book, meet: Box::new(meet) };
         let (registered_sender, registered) = watch::channel(false);
         let tasks = vec![
             tokio::spawn(reconciler.run(catalogue)),

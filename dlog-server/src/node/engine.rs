@@ -15,13 +15,11 @@ use crate::shard::inbox::{Inbox, ShardMessage, StartReplica};
 use crate::shard::start::{self, ShardThreads};
 use dlog_consensus::{Membership, StateFound};
 use dlog_core::{LogId, LogIndex, ReplicaId, limits};
-use dlog_replication::Catalogue;
 use dlog_replication::bootstrap::group_zero_replica;
 use dlog_replication::reconcile::LocalReplica;
+use dlog_replication::{Catalogue, LocalReplicas};
 use dlog_storage::state_store::rocks::RocksStateStore;
 use dlog_storage::{Identity, OsDisk, StateStore};
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use tokio::sync::watch;
@@ -42,10 +40,8 @@ pub struct Engine {
     pub applied: AppliedWatch,
     /// What leaders here say of their logs' members.
     pub confirmed: tokio::sync::mpsc::Receiver<Confirmation>,
-    /// Replicas that stand here.
-    pub local: BTreeMap<ReplicaId, LocalReplica>,
-    /// Replicas that once stood here and never will again.
-    pub marks: BTreeSet<ReplicaId>,
+    /// Replicas that stand here, and those that never will again.
+    pub local: LocalReplicas,
     /// To be stopped at the end.
     pub threads: EngineThreads,
 }
@@ -119,12 +115,11 @@ pub fn start(
         group_zero_state,
     };
     let mut shards = Vec::new();
-    let mut local: BTreeMap<ReplicaId, LocalReplica> = BTreeMap::new();
-    let mut marks = BTreeSet::new();
+    let (mut standing, mut marks) = (Vec::new(), Vec::new());
     let ends = queues.into_iter().zip(disk_senders.into_iter().zip(disk_queues));
     for ((number, inbox), (queue, disk_ends)) in (0u16..).zip(&inboxes).zip(ends) {
         let started = start::start_shard(&plan, number, inbox.clone(), queue, disk_ends)?;
-        local.extend(started.local.into_iter().map(|l| (l.replica, l)));
+        standing.extend(started.local);
         marks.extend(started.marks);
         shards.push(started.threads);
     }
@@ -133,11 +128,12 @@ pub fn start(
             crate::fatal(&format!("the state store failed: {error}"));
         }
     })?;
-    if let Entry::Vacant(vacant) = local.entry(group_zero) {
-        vacant.insert(start_group_zero(identity, group_zero, &inboxes)?);
+    let mut local = LocalReplicas::new(identity.node, standing, marks);
+    if local.get(group_zero).is_none() {
+        local.add(start_group_zero(identity, group_zero, &inboxes)?);
     }
     let threads = EngineThreads { shards, synced, apply, apply_handle };
-    Ok(Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, confirmed, local, marks, threads })
+    Ok(Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, confirmed, local, threads })
 }
 
 /// The first start of group 0 here: its members follow from the bootstrap set alone.
