@@ -78,7 +78,6 @@ mutants! {
     DeletedOnIntent "deleted-on-intent" "A replica is deleted as soon as it is no longer intended, before its log goes without it."
     UsedIdStartedEmpty "used-id-started-empty" "A checkpoint forgets which replicas were deleted, so that their ids can be started empty."
     StaleBootAccepted "stale-boot-accepted" "A node is believed with an earlier start of its directory than was seen."
-    OtherLineAccepted "other-line-accepted" "A later start is believed though it doesn't come from the one that was seen."
     BelowToldAccepted "below-told-accepted" "A node is believed with a new start that recovered less than the node had told."
 
     // Commit.

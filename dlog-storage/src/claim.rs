@@ -171,9 +171,7 @@ impl BootTable {
                 Err(ClaimRefused::OldCopy { node: *node, number: boot.number, seen })
             }
             BootVerdict::Twin => Err(ClaimRefused::Twin(*node)),
-            BootVerdict::Newer
-                if self.is_other_line(*node, *boot, earlier) && !mutants::is(Mutant::OtherLineAccepted) =>
-            {
+            BootVerdict::Newer if self.is_other_line(*node, *boot, earlier) => {
                 Err(ClaimRefused::OtherLine { node: *node, number: boot.number })
             }
             BootVerdict::Newer if mutants::is(Mutant::BelowToldAccepted) => Ok(true),

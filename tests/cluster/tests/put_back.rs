@@ -64,6 +64,13 @@ fn within_a_boot_is_refused_and_a_restart_is_not() {
         assert!(said.contains(part), "n3 doesn't say {part:?}:\n{said}");
     }
     assert!((0..2).any(|node| cluster.nodes[node].stderr().contains("but had told that group")), "nobody refused it");
+    // However often it is started.
+    for _ in 0..2 {
+        cluster.nodes[2].start();
+        assert_eq!(cluster.nodes[2].wait_end(), NEEDS_OPERATOR, "it said:\n{}", cluster.nodes[2].stderr());
+    }
+    let said = cluster.nodes[2].stderr();
+    assert!(said.contains("doesn't come from the start of it that is known here"), "n3 says something else:\n{said}");
     for topic in [BEFORE, AFTER] {
         input.assert_exact("what the leaders give", &cluster.consume(topic, None));
     }

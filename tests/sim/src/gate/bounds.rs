@@ -24,9 +24,8 @@ pub fn bound(broken: Broken) -> Option<(Place, u64)> {
 
 #[cfg(feature = "mutants")]
 fn bound_of_mutant(mutant: Mutant) -> (Place, u64) {
-    let [mixed, splits, bad_disks, asked, moves, lost_disks] =
-        [Shape::Mixed, Shape::Splits, Shape::BadDisks, Shape::Asked, Shape::Moves, Shape::LostDisks]
-            .map(Place::Cluster);
+    let [mixed, splits, bad_disks, asked, moves] =
+        [Shape::Mixed, Shape::Splits, Shape::BadDisks, Shape::Asked, Shape::Moves].map(Place::Cluster);
     let [decay, lone_voter] = [Scene::Decay, Scene::LoneVoter].map(Place::Scene);
     match mutant {
         Mutant::AnswerBeforeSync | Mutant::VoteBeforeSync | Mutant::MustSyncIgnored => (mixed, 60),
@@ -50,7 +49,6 @@ fn bound_of_mutant(mutant: Mutant) -> (Place, u64) {
         Mutant::NewcomersNotAwaited => (moves, 200),
         Mutant::CutTooFar => (splits, 20),
         Mutant::StaleBootAccepted | Mutant::BelowToldAccepted => (Place::Scenario("wiped_node"), 1),
-        Mutant::OtherLineAccepted => (lost_disks, 400),
         Mutant::LeavesWithoutHandover => (Place::Scenario("leader_leaves"), 1),
         Mutant::CutBeforeGroup => (splits, 600),
         Mutant::RecycledBeforeCheckpoint => (mixed, 250),
