@@ -1,6 +1,6 @@
 //! [`Admin`]: topics, offsets, health and nodes.
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, random_seed};
 use crate::client::{Client, LONGEST_CALL, Retry};
 use crate::connection::Connection;
 use crate::deadline::Deadline;
@@ -96,7 +96,7 @@ impl Admin {
     pub async fn describe_topic(&self, name: &str) -> Result<v1::TopicDescription, Error> {
         let name = topic_name(name)?;
         let deadline = self.client.deadline();
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(random_seed());
         let request = v1::DescribeTopicRequest { topic: Some((&TopicRef::Name(name.clone())).into()) };
         loop {
             let answer =

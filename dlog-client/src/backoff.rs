@@ -16,8 +16,9 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn new() -> Backoff {
-        Backoff { next: FIRST, random: fastrand::Rng::with_seed(random_seed()) }
+    /// `seed` decides the jitter.
+    pub(crate) fn new(seed: u64) -> Backoff {
+        Backoff { next: FIRST, random: fastrand::Rng::with_seed(seed) }
     }
 
     /// The wait before the next try: between half and all of the current step, or what the server asked for if that is
@@ -47,7 +48,7 @@ mod tests {
 
     #[test]
     fn grows_to_its_bound_and_begins_anew() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(1);
         assert!(backoff.step(None) <= FIRST);
         for _ in 0..10 {
             assert!(backoff.step(None) <= LONGEST);

@@ -1,6 +1,7 @@
 //! [`Client`]: the connections, what is known of the cluster, and the loops that try until a deadline.
 
 use crate::admin::Admin;
+use crate::backoff::random_seed;
 use crate::connection::{Connection, Connections};
 use crate::consumer::{Consumer, ConsumerOptions};
 use crate::deadline::Deadline;
@@ -162,7 +163,7 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut tries = Tries::new(retry);
+        let mut tries = Tries::new(retry, random_seed());
         loop {
             let addresses = self.addresses();
             tries.set_elsewhere(addresses.len() > 1);

@@ -33,6 +33,7 @@
 mod admin;
 mod backoff;
 mod client;
+mod clock;
 mod connection;
 mod consumer;
 mod deadline;
@@ -44,6 +45,14 @@ mod options;
 pub mod partitioner;
 mod producer;
 mod retry;
+
+/// The decisions of this crate without sockets, tasks and clocks, so that the simulator runs the very same ones. Hidden, since it
+/// is no promise to programs: it changes whenever the library's inside does.
+#[doc(hidden)]
+pub mod machines {
+    pub use crate::producer::lane::{Find, Found, Given, Lane, LaneOptions, NewId, Output, Placed, Refused, Send};
+    pub use crate::retry::{Next, Retry, Tries};
+}
 
 pub use admin::{Admin, NewTopic};
 pub use client::Client;

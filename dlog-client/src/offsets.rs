@@ -1,5 +1,6 @@
 //! Where partitions begin and end: asked of each partition's leader, or of one chosen replica.
 
+use crate::backoff::random_seed;
 use crate::client::{Client, Retry};
 use crate::connection::Connection;
 use crate::deadline::Deadline;
@@ -68,7 +69,7 @@ impl Client {
         let mut missing: BTreeSet<PartitionIndex> = partitions.iter().copied().collect();
         let mut found = BTreeMap::new();
         let mut stale_since = None;
-        let mut tries = Tries::new(Retry::Always);
+        let mut tries = Tries::new(Retry::Always, random_seed());
         let mut before = None;
         loop {
             let (by_leader, mut last) = match self.by_leader(topic, &missing, stale_since, deadline).await {
@@ -127,7 +128,7 @@ impl Client {
         query: OffsetsQuery,
         deadline: Deadline,
     ) -> Result<Vec<v1::PartitionOffsets>, Error> {
-        let mut tries = Tries::new(Retry::Always);
+        let mut tries = Tries::new(Retry::Always, random_seed());
         let bound = if marks == Marks::Confirmed { ATTEMPT_CONFIRMED } else { ATTEMPT };
         loop {
             let (partitions, within) = (partitions.to_vec(), deadline.remaining(bound));

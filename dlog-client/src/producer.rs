@@ -1,28 +1,30 @@
 //! [`Producer`]: records in, their partition and offset out.
 //!
-//! Each partition has a *lane*: a task that makes batches of what queues, sends them in order to the partition's leader and
+//! Each partition has a *lane*, which makes batches of what queues, sends them in order to the partition's leader and
 //! sends them again, the same bytes in the same order, to the next leader if that one fails. All lanes of one leader share
 //! one stream. Bytes not yet acked are bounded: whoever sends more waits.
 
+mod driver;
 mod flight;
-mod lane;
+pub(crate) mod lane;
 mod link;
 
 use crate::admin::topic_name;
 use crate::backoff::random_seed;
 use crate::client::Client;
+use crate::clock::Clock;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::metadata::Topic;
 use crate::partitioner::{Sticky, partition_for_key};
+use dlog_core::TopicId;
 use dlog_core::limits::{BATCH_BYTES_MAX, BATCH_BYTES_MIN, KIB, MIB};
 use dlog_core::{
     Codec, ErrorCode, ErrorDetail, Offset, Outcome, PartitionIndex, ProducerId, Record, Stage, TimestampMs,
 };
-use dlog_core::{TopicId, TopicName};
 use dlog_protocol::Acks;
 use dlog_protocol::convert::PRODUCE_TIMEOUT_MS_MAX;
-use lane::{Command, Lane, Pending};
+use driver::{Command, Driver, Pending};
 use link::Links;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -124,6 +126,7 @@ struct Inner {
 pub(crate) struct Shared {
     client: Client,
     options: ProducerOptions,
+    clock: Clock,
     links: Links,
     id: OnceCell<ProducerId>,
 }
@@ -169,7 +172,8 @@ impl Producer {
     pub(crate) fn new(client: Client, options: ProducerOptions) -> Result<Producer, Error> {
         options.check()?;
         let room = Arc::new(Semaphore::new(options.in_flight_bytes));
-        let shared = Shared { links: Links::new(client.clone()), client, options, id: OnceCell::new() };
+        let shared =
+            Shared { clock: Clock::new(), links: Links::new(client.clone()), client, options, id: OnceCell::new() };
         let inner = Inner {
             shared: Arc::new(shared),
             lanes: Mutex::default(),
@@ -205,7 +209,7 @@ impl Producer {
         // From here to the end nothing waits, so a record that took room is given to its lane.
         let partition = self.choose(&topic, partition, &record, cost)?;
         let (reply, answer) = oneshot::channel();
-        let pending = Pending { record, cost, deadline: at, reply, room };
+        let pending = Pending { record, deadline: at, reply, room };
         self.to_lane(&topic, partition, Command::Record(pending));
         Ok(Delivery { answer })
     }
@@ -283,7 +287,7 @@ impl Producer {
 
     fn to_lane(&self, topic: &Topic, partition: PartitionIndex, command: Command) {
         let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = |own_id| Lane::start(self.inner.shared.clone(), topic, partition, own_id);
+        let start = |own_id| Driver::start(self.inner.shared.clone(), topic, partition, own_id);
         let lane = lanes.entry((topic.id, partition)).or_insert_with(|| start(false));
         if let Err(mpsc::error::SendError(command)) = lane.send(command) {
             // The lane's task has ended (its runtime is going down, or it panicked): begin anew. Its sequence is lost with
@@ -322,9 +326,4 @@ fn cost(record: &Record) -> usize {
 fn now() -> TimestampMs {
     // A clock before 1970 is as good as none.
     TimestampMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64))
-}
-
-/// A topic and a partition for messages.
-fn place(name: &TopicName, partition: PartitionIndex) -> String {
-    format!("{name}/{partition}")
 }

@@ -1,14 +1,17 @@
 //! What follows a failed try: whether there is another, after how long, and where. All loops of this crate ask here.
+//!
+//! Pure: randomness comes as a seed; only `retry/pause.rs` waits.
+
+mod pause;
 
 use crate::backoff::Backoff;
-use crate::deadline::Deadline;
 use crate::error::Error;
 use dlog_core::{ErrorCode, Outcome, Stage};
 use std::time::Duration;
 
 /// Whether a failed request may be made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retry {
+pub enum Retry {
     /// It changes nothing, or nothing more the second time.
     Always,
     /// Only if it was definitely not applied.
@@ -17,7 +20,7 @@ pub(crate) enum Retry {
 
 /// Where the next try goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// To whom it went: that node is only busy.
     Same,
     /// To the leader that the error named.
@@ -30,7 +33,7 @@ pub(crate) enum Next {
 ///
 /// Invariant: `outcome` is unknown once any try since the last success may have been applied.
 #[derive(Debug)]
-pub(crate) struct Tries {
+pub struct Tries {
     retry: Retry,
     /// Another node may succeed where one failed for a reason of its own: a damaged copy, another cluster's address.
     elsewhere: bool,
@@ -43,11 +46,12 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
-    pub(crate) fn new(retry: Retry) -> Tries {
+    /// Before the first try; `seed` decides the jitter of the waits.
+    pub fn new(retry: Retry, seed: u64) -> Tries {
         Tries {
             retry,
             elsewhere: false,
-            backoff: Backoff::new(),
+            backoff: Backoff::new(seed),
             outcome: Outcome::Rejected,
             hinted: false,
             earlier: None,
@@ -55,12 +59,12 @@ impl Tries {
     }
 
     /// Says whether another node can be asked.
-    pub(crate) fn set_elsewhere(&mut self, elsewhere: bool) {
+    pub fn set_elsewhere(&mut self, elsewhere: bool) {
         self.elsewhere = elsewhere;
     }
 
     /// Something succeeded: the next failure begins anew.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.backoff.reset();
         self.outcome = Outcome::Rejected;
         self.hinted = false;
@@ -71,7 +75,7 @@ impl Tries {
     ///
     /// # Errors
     /// The error to tell the caller, with the outcome of all tries.
-    pub(crate) fn judge(&mut self, error: Error) -> Result<Error, Error> {
+    pub fn judge(&mut self, error: Error) -> Result<Error, Error> {
         let unknown = error.outcome() == Outcome::Unknown;
         if unknown {
             self.outcome = Outcome::Unknown;
@@ -82,7 +86,7 @@ impl Tries {
 
     /// Where the next try goes, and after how long. `hinted`: the error named a leader that is known here. The first hint is
     /// followed at once, a second one in a row is not: two nodes may name each other.
-    pub(crate) fn next(&mut self, error: &Error, hinted: bool) -> (Next, Duration) {
+    pub fn next(&mut self, error: &Error, hinted: bool) -> (Next, Duration) {
         let first_hint = hinted && !self.hinted;
         self.hinted = hinted;
         let wait = self.backoff.step(error.detail().retry_after_ms);
@@ -94,28 +98,13 @@ impl Tries {
         }
     }
 
-    /// Waits before the next try; `error` is what the latest one met.
-    ///
-    /// # Errors
-    /// Past the deadline: `timeout` with `error` as its cause, or `error` itself if only another node could have helped.
-    pub(crate) async fn pause(
-        &mut self,
-        error: Error,
-        hinted: bool,
-        what: &str,
-        deadline: Deadline,
-    ) -> Result<Next, Error> {
-        if deadline.has_passed() {
-            return Err(match error.is_retryable() {
-                true => Error::timeout(self.outcome, what, Some(self.cause(error))),
-                false => self.told(error),
-            });
+    /// What to tell when the deadline has passed: `timeout` with `error` as its cause, or `error` itself if only another node
+    /// could have helped.
+    pub(crate) fn too_late(&mut self, error: Error, what: &str) -> Error {
+        match error.is_retryable() {
+            true => Error::timeout(self.outcome, what, Some(self.cause(error))),
+            false => self.told(error),
         }
-        let (next, wait) = self.next(&error, hinted);
-        tracing::debug!(what, %error, ?next, ?wait, "tried again");
-        deadline.sleep(wait).await;
-        self.earlier = Some(error);
-        Ok(next)
     }
 
     /// What the caller is to be told as the cause. A last try that the deadline cut short says nothing but that; the one
@@ -157,14 +146,14 @@ mod tests {
             (Retry::IfRejected, rejected(ErrorCode::Unavailable), true),
             (Retry::Always, rejected(ErrorCode::UnknownTopic), false),
         ] {
-            assert_eq!(Tries::new(retry).judge(error.clone()).is_ok(), again, "{retry:?} {error}");
+            assert_eq!(Tries::new(retry, 1).judge(error.clone()).is_ok(), again, "{retry:?} {error}");
         }
     }
 
     /// A later refusal doesn't take back what an earlier try may have done.
     #[test]
     fn a_doubt_stays_until_something_succeeds() {
-        let mut tries = Tries::new(Retry::Always);
+        let mut tries = Tries::new(Retry::Always, 1);
         tries.judge(unknown(ErrorCode::Unavailable)).expect("tried again");
         let told = tries.judge(rejected(ErrorCode::TopicExists)).expect_err("final");
         assert_eq!((told.code(), told.outcome()), (ErrorCode::TopicExists, Outcome::Unknown));
@@ -175,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_damaged_copy_is_read_elsewhere_if_there_is_an_elsewhere() {
-        let mut tries = Tries::new(Retry::Always);
+        let mut tries = Tries::new(Retry::Always, 1);
         assert!(tries.judge(rejected(ErrorCode::CorruptData)).is_err());
         tries.set_elsewhere(true);
         assert!(tries.judge(rejected(ErrorCode::CorruptData)).is_ok());
@@ -183,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_first_hint_is_followed_at_once_and_a_busy_node_is_asked_again() {
-        let mut tries = Tries::new(Retry::Always);
+        let mut tries = Tries::new(Retry::Always, 1);
         let error = rejected(ErrorCode::NotLeader);
         assert_eq!(tries.next(&error, true), (Next::Hinted, Duration::ZERO));
         let (next, wait) = tries.next(&error, true);
@@ -194,23 +183,5 @@ mod tests {
         let asked =
             Error::new(ErrorDetail::rejected(ErrorCode::Overloaded, Stage::Admission, "full").with_retry_after_ms(900));
         assert!(tries.next(&asked, false).1 >= Duration::from_millis(900));
-    }
-
-    #[tokio::test]
-    async fn past_the_deadline_the_last_error_is_the_cause() {
-        let mut tries = Tries::new(Retry::Always);
-        let passed = Deadline::after(Duration::ZERO);
-        let error = tries.pause(rejected(ErrorCode::NoLeader), false, "it", passed).await.expect_err("too late");
-        assert_eq!(error.code(), ErrorCode::Timeout);
-        assert!(std::error::Error::source(&error).is_some());
-        let later = Deadline::after(Duration::from_secs(3600));
-        tries.pause(rejected(ErrorCode::NoLeader), false, "it", later).await.expect("time is left");
-        let cut = Error::new(ErrorDetail::unknown(ErrorCode::Unavailable, Stage::Connection, "cut short"));
-        let error = tries.pause(cut, false, "it", passed).await.expect_err("too late");
-        let cause = std::error::Error::source(&error).expect("a cause").to_string();
-        assert!(cause.contains("no_leader"), "a try that was cut short hides what was wrong: {cause}");
-        tries.set_elsewhere(true);
-        let error = tries.pause(rejected(ErrorCode::CorruptData), false, "it", passed).await.expect_err("too late");
-        assert_eq!(error.code(), ErrorCode::CorruptData, "not hidden behind a timeout");
     }
 }

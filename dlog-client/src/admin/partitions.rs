@@ -1,7 +1,7 @@
 //! Partitions as the cluster has them now.
 
 use super::{Admin, topic_name};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, random_seed};
 use crate::client::Retry;
 use crate::connection::Connection;
 use crate::error::Error;
@@ -19,7 +19,7 @@ impl Admin {
         let topic = topic.map(topic_name).transpose()?;
         let client = &self.client;
         let deadline = client.deadline();
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(random_seed());
         let selector = topic.as_ref().map(|name| (&TopicRef::Name(name.clone())).into());
         let request = v1::ListPartitionsRequest { topic: selector };
         let call = |connection: Connection, within: Duration| {

@@ -2,6 +2,7 @@
 
 use super::range::Range;
 use super::{ConsumedRecord, ConsumerOptions, OnGap, ReadLevel, jumped};
+use crate::backoff::random_seed;
 use crate::client::{Client, Retry};
 use crate::connection::Connection;
 use crate::deadline::Deadline;
@@ -76,7 +77,7 @@ impl Reader {
         options: Arc<ConsumerOptions>,
     ) -> Reader {
         let deadline = Deadline::after(options.timeout);
-        let mut tries = Tries::new(Retry::Always);
+        let mut tries = Tries::new(Retry::Always, random_seed());
         // Another replica may have whole what is damaged in one.
         tries.set_elsewhere(node.is_none());
         Reader {

@@ -1,20 +1,18 @@
 //! [`Flight`]: a batch that is made and not yet settled, with everyone who waits for it.
 
-use super::Delivered;
+use super::lane::Output;
 use crate::error::Error;
 use bytes::Bytes;
-use dlog_core::{ErrorCode, ErrorDetail, NodeId, Offset, Outcome, PartitionIndex, Stage};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::Instant;
+use dlog_core::{ErrorCode, ErrorDetail, MonotonicTime, NodeId, Offset, Outcome, Stage};
 
 /// A record's caller.
 #[derive(Debug)]
-pub(crate) struct Waiter {
-    pub(crate) deadline: Instant,
+pub(crate) struct Waiter<W> {
+    pub(crate) deadline: MonotonicTime,
+    /// Its share of the producer's bytes; given back with the batch, whose bytes stay until then.
+    pub(crate) cost: usize,
     /// `None`: it was told already.
-    pub(crate) reply: Option<oneshot::Sender<Result<Delivered, Error>>>,
-    /// Its share of the bytes in flight; given back with the batch, whose bytes stay until then.
-    pub(crate) _room: OwnedSemaphorePermit,
+    pub(crate) waiter: Option<W>,
 }
 
 /// A sealed batch.
@@ -22,23 +20,23 @@ pub(crate) struct Waiter {
 /// Invariants: `bytes` never change but by a new epoch, and that only when it is certain that they were not appended; `waiters`
 /// are in the order of the batch's records; while `attempt` is set, `unanswered` has an entry for its node.
 #[derive(Debug)]
-pub(crate) struct Flight {
+pub(crate) struct Flight<W> {
     pub(crate) bytes: Bytes,
-    pub(crate) waiters: Vec<Waiter>,
+    pub(crate) waiters: Vec<Waiter<W>>,
     /// The number of its first record in its lane.
     pub(crate) first_number: u64,
-    /// The request that carries it now.
+    /// The attempt that is out now.
     pub(crate) attempt: Option<u64>,
     /// The nodes that may have appended it: those that got it and never said that they didn't.
     pub(crate) unanswered: Vec<NodeId>,
     /// When the latest attempt went out, or the leader was last found to be the same.
-    pub(crate) sent_at: Option<Instant>,
+    pub(crate) sent_at: Option<MonotonicTime>,
     /// How often it got a new epoch.
     pub(crate) renewals: u32,
 }
 
-impl Flight {
-    pub(crate) fn new(bytes: Bytes, waiters: Vec<Waiter>, first_number: u64) -> Flight {
+impl<W> Flight<W> {
+    pub(crate) fn new(bytes: Bytes, waiters: Vec<Waiter<W>>, first_number: u64) -> Flight<W> {
         Flight { bytes, waiters, first_number, attempt: None, unanswered: Vec::new(), sent_at: None, renewals: 0 }
     }
 
@@ -47,10 +45,10 @@ impl Flight {
         if self.unanswered.is_empty() { Outcome::Rejected } else { Outcome::Unknown }
     }
 
-    /// It goes out to `node` as `request_id`.
-    pub(crate) fn sent(&mut self, node: NodeId, request_id: u64, now: Instant) {
+    /// It goes out to `node`.
+    pub(crate) fn sent(&mut self, node: NodeId, attempt: u64, now: MonotonicTime) {
         debug_assert!(self.attempt.is_none(), "one attempt at a time");
-        self.attempt = Some(request_id);
+        self.attempt = Some(attempt);
         self.unanswered.push(node);
         self.sent_at = Some(now);
     }
@@ -69,40 +67,53 @@ impl Flight {
         self.unanswered.iter().filter(|entry| **entry == node).count() > current
     }
 
+    /// What its records take of the producer's bytes.
+    pub(crate) fn cost(&self) -> usize {
+        self.waiters.iter().map(|waiter| waiter.cost).sum()
+    }
+
     /// Everyone who still waits learns the offset.
-    pub(crate) fn acked(self, partition: PartitionIndex, base_offset: Offset) {
-        for (number, waiter) in self.waiters.into_iter().enumerate() {
-            let delivered = Delivered { partition: partition.0, offset: base_offset.plus(number as u64) };
-            answer(waiter.reply, Ok(delivered));
-        }
+    pub(crate) fn acked(self, first: Offset, outputs: &mut Vec<Output<W>>) {
+        self.settled(|number| Ok(first.plus(number)), outputs);
     }
 
     /// Everyone who still waits learns the error, with the outcome that holds.
-    pub(crate) fn failed(self, error: &Error) {
+    pub(crate) fn failed(self, error: &Error, outputs: &mut Vec<Output<W>>) {
         let error = error.clone().with_outcome(self.outcome());
-        for waiter in self.waiters {
-            answer(waiter.reply, Err(error.clone()));
+        self.settled(|_| Err(error.clone()), outputs);
+    }
+
+    fn settled(self, told: impl Fn(u64) -> Result<Offset, Error>, outputs: &mut Vec<Output<W>>) {
+        let cost = self.cost();
+        for (number, waiter) in self.waiters.into_iter().enumerate() {
+            outputs.extend(waiter.waiter.map(|waiter| Output::Tell(waiter, told(number as u64))));
         }
+        outputs.push(Output::Release(cost));
     }
 
     /// Tells those whose deadline has passed; `true` if nobody waits any more.
-    pub(crate) fn expire(&mut self, now: Instant, place: &str, last: Option<&Error>) -> bool {
+    pub(crate) fn expire(
+        &mut self,
+        now: MonotonicTime,
+        place: &str,
+        last: Option<&Error>,
+        outputs: &mut Vec<Output<W>>,
+    ) -> bool {
         let outcome = self.outcome();
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.deadline <= now) {
-            if waiter.reply.is_some() {
-                answer(waiter.reply.take(), Err(timed_out(outcome, place, last)));
-            }
+            let told = waiter.waiter.take();
+            outputs.extend(told.map(|waiter| Output::Tell(waiter, Err(timed_out(outcome, place, last)))));
         }
-        self.waiters.iter().all(|waiter| waiter.reply.is_none())
+        self.waiters.iter().all(|waiter| waiter.waiter.is_none())
     }
 
     /// When the next caller gives up.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.waiters.iter().find(|waiter| waiter.reply.is_some()).map(|waiter| waiter.deadline)
+    pub(crate) fn next_deadline(&self) -> Option<MonotonicTime> {
+        self.waiters.iter().find(|waiter| waiter.waiter.is_some()).map(|waiter| waiter.deadline)
     }
 
     /// When the last caller gives up.
-    pub(crate) fn last_deadline(&self) -> Option<Instant> {
+    pub(crate) fn last_deadline(&self) -> Option<MonotonicTime> {
         self.waiters.last().map(|waiter| waiter.deadline)
     }
 }
@@ -116,51 +127,40 @@ pub(crate) fn timed_out(outcome: Outcome, place: &str, last: Option<&Error>) -> 
     Error::timeout(outcome, &format!("the append to {place}"), Some(last.cloned().unwrap_or_else(silent)))
 }
 
-/// Answers a caller, who may have gone.
-pub(crate) fn answer(reply: Option<oneshot::Sender<Result<Delivered, Error>>>, result: Result<Delivered, Error>) {
-    if let Some(reply) = reply {
-        reply.send(result).unwrap_or(());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::time::Duration;
-    use tokio::sync::Semaphore;
 
     const A: NodeId = NodeId(1);
     const B: NodeId = NodeId(2);
+    const NOW: MonotonicTime = MonotonicTime(7);
 
-    /// A flight of records with these deadlines, seconds from `now`.
-    fn flight(now: Instant, seconds: &[u64]) -> (Flight, Vec<oneshot::Receiver<Result<Delivered, Error>>>) {
-        let room = Arc::new(Semaphore::new(10));
-        let (mut waiters, mut answers) = (Vec::new(), Vec::new());
-        for seconds in seconds {
-            let (reply, answer) = oneshot::channel();
-            let _room = room.clone().try_acquire_owned().expect("there is room");
-            waiters.push(Waiter { deadline: now + Duration::from_secs(*seconds), reply: Some(reply), _room });
-            answers.push(answer);
-        }
-        (Flight::new(Bytes::from_static(b"batch"), waiters, 0), answers)
+    fn after(seconds: u64) -> MonotonicTime {
+        NOW.plus(Duration::from_secs(seconds))
+    }
+
+    /// A flight of records with these deadlines, seconds from now.
+    fn flight(seconds: &[u64]) -> Flight<usize> {
+        let waiter =
+            |(number, seconds): (usize, &u64)| Waiter { deadline: after(*seconds), cost: 5, waiter: Some(number) };
+        Flight::new(Bytes::from_static(b"batch"), seconds.iter().enumerate().map(waiter).collect(), 0)
     }
 
     /// The outcome is unknown exactly while some attempt was never answered for certain.
     #[test]
     fn the_outcome_follows_from_what_was_answered() {
-        let now = Instant::now();
-        let (mut flight, _answers) = flight(now, &[1]);
+        let mut flight = flight(&[1]);
         assert_eq!(flight.outcome(), Outcome::Rejected, "never sent");
-        flight.sent(A, 1, now);
+        flight.sent(A, 1, NOW);
         assert_eq!(flight.outcome(), Outcome::Unknown);
         assert!(!flight.may_be_at(A), "only the current attempt is there");
         flight.not_applied(A);
         assert_eq!(flight.outcome(), Outcome::Rejected);
-        flight.sent(A, 2, now);
+        flight.sent(A, 2, NOW);
         flight.attempt = None;
         assert!(flight.may_be_at(A), "it was taken back without an answer");
-        flight.sent(B, 3, now);
+        flight.sent(B, 3, NOW);
         flight.not_applied(B);
         assert_eq!(flight.outcome(), Outcome::Unknown, "what B says is no answer of A");
         assert!(!flight.may_be_at(B));
@@ -168,15 +168,15 @@ mod tests {
 
     #[test]
     fn each_record_has_its_own_deadline() {
-        let now = Instant::now();
-        let (mut flight, mut answers) = flight(now, &[1, 3]);
-        assert_eq!(flight.next_deadline(), Some(now + Duration::from_secs(1)));
-        assert!(!flight.expire(now + Duration::from_secs(2), "t/0", None));
-        let error = answers[0].try_recv().expect("told").expect_err("timed out");
+        let mut flight = flight(&[1, 3]);
+        let mut outputs = Vec::new();
+        assert_eq!(flight.next_deadline(), Some(after(1)));
+        assert!(!flight.expire(after(2), "t/0", None, &mut outputs));
+        let [Output::Tell(0, Err(error))] = &outputs[..] else { panic!("{outputs:?}") };
         assert_eq!((error.code(), error.outcome()), (ErrorCode::Timeout, Outcome::Rejected));
         assert_eq!(flight.next_deadline(), flight.last_deadline());
-        flight.acked(PartitionIndex(4), Offset(7));
-        let delivered = answers[1].try_recv().expect("told").expect("acked");
-        assert_eq!(delivered, Delivered { partition: 4, offset: Offset(8) });
+        outputs.clear();
+        flight.acked(Offset(7), &mut outputs);
+        let [Output::Tell(1, Ok(Offset(8))), Output::Release(10)] = &outputs[..] else { panic!("{outputs:?}") };
     }
 }

@@ -22,8 +22,8 @@ const OPENING: Duration = Duration::from_secs(2);
 /// What became of one request.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) request_id: u64,
-    pub(crate) node: NodeId,
+    /// The lane's number for it.
+    pub(crate) attempt: u64,
     pub(crate) result: Result<ProduceResponse, Error>,
 }
 
@@ -33,6 +33,8 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) node: NodeId,
+    /// Another one for each link of a producer.
+    pub(crate) number: u64,
     requests: mpsc::UnboundedSender<ProduceRequest>,
     waiting: Arc<Mutex<Waiting>>,
 }
@@ -43,7 +45,8 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 struct Waiting {
     closed: Option<Error>,
-    lanes: BTreeMap<u64, mpsc::UnboundedSender<Answer>>,
+    /// By the request's number: the lane, and its own number for the attempt.
+    lanes: BTreeMap<u64, (mpsc::UnboundedSender<Answer>, u64)>,
 }
 
 /// The link to one node; locked while it is opened, so that all lanes share one try.
@@ -53,18 +56,19 @@ type Slot = tokio::sync::Mutex<Option<Arc<Link>>>;
 #[derive(Debug)]
 pub(crate) struct Links {
     client: Client,
-    request_ids: AtomicU64,
+    /// Of links and of requests.
+    numbers: AtomicU64,
     open: Mutex<BTreeMap<NodeId, Arc<Slot>>>,
 }
 
 impl Links {
     pub(crate) fn new(client: Client) -> Links {
-        Links { client, request_ids: AtomicU64::new(1), open: Mutex::default() }
+        Links { client, numbers: AtomicU64::new(1), open: Mutex::default() }
     }
 
     /// A request's number, unique in this producer.
     pub(crate) fn next_request_id(&self) -> u64 {
-        self.request_ids.fetch_add(1, Ordering::Relaxed)
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The stream to a node, opened now if there is none that lives. An error means that nothing was sent.
@@ -89,9 +93,9 @@ impl Links {
         let failed = match result {
             Ok(Ok(response)) => {
                 let waiting = Arc::new(Mutex::new(Waiting::default()));
-                let link = Link { node: node.id, requests, waiting: waiting.clone() };
-                let reader =
-                    Reader { client: self.client.clone(), connection, waiting, node: node.id, name: node.name.clone() };
+                let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+                let link = Link { node: node.id, number, requests, waiting: waiting.clone() };
+                let reader = Reader { client: self.client.clone(), connection, waiting, name: node.name.clone() };
                 tokio::spawn(reader.run(response.into_inner()));
                 return Ok(link);
             }
@@ -114,11 +118,16 @@ impl Link {
         self.waiting().closed.is_some()
     }
 
-    /// Sends a request; its answer, or the stream's end, comes to `lane`.
+    /// Sends a request, the lane's `attempt`; its answer, or the stream's end, comes to `lane`.
     ///
     /// # Errors
     /// The stream has ended; the request was not sent.
-    pub(crate) fn submit(&self, request: ProduceRequest, lane: &mpsc::UnboundedSender<Answer>) -> Result<(), Error> {
+    pub(crate) fn submit(
+        &self,
+        request: ProduceRequest,
+        attempt: u64,
+        lane: &mpsc::UnboundedSender<Answer>,
+    ) -> Result<(), Error> {
         let mut waiting = self.waiting();
         if let Some(error) = &waiting.closed {
             return Err(error.clone());
@@ -128,7 +137,7 @@ impl Link {
             let message = "the produce stream has ended";
             return Err(Error::new(ErrorDetail::rejected(ErrorCode::Unavailable, Stage::Connection, message)));
         }
-        waiting.lanes.insert(request_id, lane.clone());
+        waiting.lanes.insert(request_id, (lane.clone(), attempt));
         Ok(())
     }
 
@@ -147,7 +156,6 @@ struct Reader {
     client: Client,
     connection: Connection,
     waiting: Arc<Mutex<Waiting>>,
-    node: NodeId,
     name: String,
 }
 
@@ -173,12 +181,12 @@ impl Reader {
     fn hand_over(&self, mut response: ProduceResponse) {
         let request_id = response.request_id;
         let lane = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).lanes.remove(&request_id);
-        let Some(lane) = lane else { return };
+        let Some((lane, attempt)) = lane else { return };
         let result = match response.error.take() {
             None => Ok(response),
             Some(error) => Err(Error::new(status::from_message(error))),
         };
-        self.tell(&lane, request_id, result);
+        tell(&lane, attempt, result);
     }
 
     /// Everyone who still waits learns that the fate of the request is unknown.
@@ -188,20 +196,20 @@ impl Reader {
         // Whoever comes later hasn't sent anything.
         waiting.closed = Some(error.clone().with_outcome(dlog_core::Outcome::Rejected));
         drop(waiting);
-        for (request_id, lane) in lanes {
+        for (lane, attempt) in lanes.into_values() {
             let error = error.clone().with_outcome(dlog_core::Outcome::Unknown);
-            self.tell(&lane, request_id, Err(error));
+            tell(&lane, attempt, Err(error));
         }
     }
 
     fn is_closed(&self) -> bool {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).closed.is_some()
     }
+}
 
-    fn tell(&self, lane: &mpsc::UnboundedSender<Answer>, request_id: u64, result: Result<ProduceResponse, Error>) {
-        // A lane that has ended doesn't wait.
-        lane.send(Answer { request_id, node: self.node, result }).unwrap_or(());
-    }
+fn tell(lane: &mpsc::UnboundedSender<Answer>, attempt: u64, result: Result<ProduceResponse, Error>) {
+    // A lane that has ended doesn't wait.
+    lane.send(Answer { attempt, result }).unwrap_or(());
 }
 
 /// A runtime that ends drops its tasks where they are: the stream has ended then too.

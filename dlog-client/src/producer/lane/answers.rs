@@ -1,80 +1,78 @@
 //! What answers do to the batches in flight.
 
-use super::{Lane, abandon, next_epoch};
+use super::{Lane, Output, Placed, Refused, next_epoch};
 use crate::error::Error;
-use crate::producer::link::Answer;
 use dlog_core::batch::stamp_producer;
-use dlog_core::{ErrorCode, NodeId, Offset, Outcome, ProducerSequence};
-use dlog_protocol::v1::ProduceResponse;
+use dlog_core::{ErrorCode, MonotonicTime, NodeId, Outcome, ProducerSequence};
 
 /// How often a batch may get a new epoch. More means that two sides disagree about something else.
 const RENEWALS_MAX: u32 = 3;
 
-impl Lane {
-    pub(super) fn on_answer(&mut self, answer: Answer) {
-        let found = self.flights.iter().position(|flight| flight.attempt == Some(answer.request_id));
-        // Without a flight it answers an attempt that was taken back.
-        let Some(at) = found else { return };
-        match answer.result {
-            Ok(response) => self.on_ack(at, &response),
-            Err(error) => self.on_error(at, answer.node, error),
+impl<W> Lane<W> {
+    /// An attempt was answered, or the link ended before its answer came. Answers to attempts that were abandoned are ignored.
+    pub fn answered(&mut self, now: MonotonicTime, attempt: u64, result: Result<Placed, Refused>) {
+        let Some(at) = self.flights.iter().position(|flight| flight.attempt == Some(attempt)) else { return };
+        let Some(node) = self.way.map(|way| way.node) else { return };
+        match result {
+            Ok(placed) => self.on_ack(at, placed),
+            Err(refused) => self.on_error(now, at, node, refused),
         }
     }
 
-    fn on_ack(&mut self, at: usize, response: &ProduceResponse) {
+    fn on_ack(&mut self, at: usize, placed: Placed) {
         let flight = self.flights.remove(at).expect("found just now");
-        let consistent =
-            response.last_offset.checked_sub(response.base_offset) == Some(flight.waiters.len() as u64 - 1);
+        let consistent = placed.last.0.checked_sub(placed.first.0) == Some(flight.waiters.len() as u64 - 1);
         if !consistent {
             let error =
                 Error::rejected(ErrorCode::Internal, "the leader acked another number of records than were sent");
-            return flight.failed(&error);
+            return flight.failed(&error, &mut self.outputs);
         }
-        flight.acked(self.partition, Offset(response.base_offset));
+        flight.acked(placed.first, &mut self.outputs);
         self.tries.reset();
         self.last_error = None;
     }
 
-    fn on_error(&mut self, at: usize, node: NodeId, error: Error) {
-        if error.outcome() == Outcome::Rejected {
+    fn on_error(&mut self, now: MonotonicTime, at: usize, node: NodeId, refused: Refused) {
+        if refused.error.outcome() == Outcome::Rejected {
             self.flights[at].not_applied(node);
         } else {
             self.flights[at].attempt = None;
         }
-        let idempotent = self.shared.options.idempotent;
         let of_sequence = matches!(
-            error.code(),
+            refused.error.code(),
             ErrorCode::OutOfOrderSequence | ErrorCode::UnknownProducerId | ErrorCode::InvalidProducerEpoch
         );
-        if idempotent && of_sequence {
-            return self.on_sequence_error(at, node, &error);
+        if self.options.idempotent && of_sequence {
+            return self.on_sequence_error(now, at, node, refused);
         }
+        let Refused { error, hinted } = refused;
         let error = match self.tries.judge(error) {
-            Ok(error) => return self.try_later(error),
+            Ok(error) => return self.try_later(now, Refused { error, hinted }),
             Err(error) => error,
         };
         let flight = self.flights.remove(at).expect("the caller found it");
-        flight.failed(&error);
+        flight.failed(&error, &mut self.outputs);
         // Those behind it will be told that their sequence is out of order.
         self.renew = true;
         if error.is_retryable() {
             // Without idempotence: this batch isn't sent again, the next one goes to whoever leads.
-            self.try_later(error);
+            self.try_later(now, Refused { error, hinted });
         } else if matches!(error.code(), ErrorCode::UnknownTopic | ErrorCode::WrongCluster) {
-            self.fail_all(&error);
+            self.fail_all(now, &error);
         }
     }
 
     /// The node says that this batch doesn't follow the last one it has.
-    fn on_sequence_error(&mut self, at: usize, node: NodeId, error: &Error) {
+    fn on_sequence_error(&mut self, now: MonotonicTime, at: usize, node: NodeId, refused: Refused) {
         if at > 0 {
             // The batch before it is still on its way; all go again in order.
-            return self.try_later(error.clone());
+            return self.try_later(now, refused);
         }
+        let error = &refused.error;
         let doubtful = self.flights.iter().any(|flight| flight.may_be_at(node));
         if doubtful || self.flights[0].renewals >= RENEWALS_MAX {
             let flight = self.flights.pop_front().expect("it is the front");
-            flight.failed(error);
+            flight.failed(error, &mut self.outputs);
             self.renew = true;
             return;
         }
@@ -90,15 +88,15 @@ impl Lane {
         }
         self.sequence = Some(sequence);
         self.renew = false;
-        tracing::info!(topic = %self.topic, partition = self.partition.0, %error, "the sequence has a gap; a new epoch begins");
-        self.send_again();
+        tracing::info!(place = %self.options.place, %error, "the sequence has a gap; a new epoch begins");
+        self.send_again(now);
     }
 
     /// Takes back all attempts at `node`: since the first of them was out of order, none of them was appended.
     fn recall_rejected(&mut self, node: NodeId) {
         for flight in &mut self.flights {
-            if flight.attempt.is_some() {
-                abandon(self.link.as_deref(), flight);
+            if let Some(attempt) = flight.attempt {
+                self.outputs.push(Output::Abandon(attempt));
                 flight.not_applied(node);
             }
         }
@@ -107,7 +105,7 @@ impl Lane {
     /// The epochs of this id are used up: batches in flight end, the next one waits for a new id.
     fn take_own_id(&mut self, error: &Error) {
         for flight in self.flights.drain(..) {
-            flight.failed(error);
+            flight.failed(error, &mut self.outputs);
         }
         (self.sequence, self.own_id, self.renew) = (None, true, false);
     }

@@ -1,45 +1,39 @@
 //! Making batches of what queues, and sending them.
 
-use super::{Lane, next_epoch};
+use super::{Lane, Output, Send, next_epoch};
 use crate::error::Error;
-use crate::producer::Shared;
-use crate::producer::flight::{Flight, Waiter, answer};
+use crate::producer::flight::{Flight, Waiter};
 use dlog_core::batch::BatchError;
 use dlog_core::limits::PRODUCER_WINDOW_BATCHES;
-use dlog_core::{BatchBuilder, ProducerSequence};
-use dlog_protocol::convert::PRODUCE_TIMEOUT_MS_MAX;
-use dlog_protocol::v1::ProduceRequest;
+use dlog_core::{BatchBuilder, MonotonicTime, ProducerSequence};
 use std::time::Duration;
-use tokio::time::Instant;
 
-impl Lane {
+impl<W> Lane<W> {
     /// Seals and sends what may go now.
-    pub(super) fn fill(&mut self, now: Instant) {
+    pub(super) fn fill(&mut self, now: MonotonicTime) {
         while self.may_seal(now) {
             if self.renew && !self.begin_epoch() {
                 return;
             }
             let Some(flight) = self.seal() else { continue };
             self.flights.push_back(flight);
-            if !self.submit(self.flights.len() - 1) {
-                return;
-            }
+            self.send(now, self.flights.len() - 1);
         }
     }
 
-    fn may_seal(&self, now: Instant) -> bool {
+    fn may_seal(&self, now: MonotonicTime) -> bool {
         let Some((_, since)) = self.queue.front() else { return false };
-        let options = &self.shared.options;
-        let ready = self.link.as_ref().is_some_and(|link| !link.is_closed()) && self.retry_at.is_none();
-        let has_id = self.sequence.is_some() || !options.idempotent;
-        let window = if options.idempotent && !self.renew { PRODUCER_WINDOW_BATCHES } else { 1 };
+        let ready = self.is_open() && self.retry_at.is_none();
+        let has_id = self.sequence.is_some() || !self.options.idempotent;
+        let window = if self.options.idempotent && !self.renew { PRODUCER_WINDOW_BATCHES } else { 1 };
         if !ready || !has_id || self.flights.len() >= window {
             return false;
         }
-        let lingered = now >= *since + options.linger;
+        let lingered = now >= since.plus(self.options.linger);
         let alone = self.flights.is_empty() && lingered;
-        let waited = !options.linger.is_zero() && lingered;
-        alone || waited || self.queued_bytes >= self.batch_bytes || !self.flushes.is_empty() || self.closing
+        let waited = !self.options.linger.is_zero() && lingered;
+        let flushes = self.settled_below() < self.flush_below;
+        alone || waited || flushes || self.closing || self.queued_bytes >= self.options.batch_bytes
     }
 
     /// The next batch begins a new epoch; `false` if a new id is needed first. Only with nothing in flight.
@@ -53,30 +47,31 @@ impl Lane {
     }
 
     /// Makes a batch of what queues. Records that no batch can hold are answered; `None` if none is left.
-    fn seal(&mut self) -> Option<Flight> {
+    fn seal(&mut self) -> Option<Flight<W>> {
         let first_number = self.next_number - self.queue.len() as u64;
-        let mut builder = BatchBuilder::new(self.shared.options.codec);
+        let mut builder = BatchBuilder::new(self.options.codec);
         let mut waiters = Vec::new();
         let mut refused = 0;
-        while let Some((pending, _)) = self.queue.front() {
-            if !builder.is_empty() && builder.estimated_bytes_with(&pending.record) > self.batch_bytes {
+        while let Some((given, _)) = self.queue.front() {
+            if !builder.is_empty() && builder.estimated_bytes_with(&given.record) > self.options.batch_bytes {
                 break;
             }
-            let pushed = builder.push(&pending.record);
+            let pushed = builder.push(&given.record);
             if pushed.is_err() && !builder.is_empty() {
                 // It fits no more, or not to the first record's time stamp: it begins the next batch.
                 break;
             }
-            let (pending, _) = self.queue.pop_front().expect("there is a front");
-            self.queued_bytes -= pending.cost;
+            let (given, _) = self.queue.pop_front().expect("there is a front");
+            self.queued_bytes -= given.cost;
             match pushed {
                 Ok(()) => {
-                    let (deadline, reply) = (pending.deadline, Some(pending.reply));
-                    waiters.push(Waiter { deadline, reply, _room: pending.room });
+                    let (deadline, cost, waiter) = (given.deadline, given.cost, Some(given.waiter));
+                    waiters.push(Waiter { deadline, cost, waiter });
                 }
                 Err(error) => {
                     refused += 1;
-                    answer(Some(pending.reply), Err(unsendable(&error)));
+                    self.outputs.push(Output::Tell(given.waiter, Err(unsendable(&error))));
+                    self.outputs.push(Output::Release(given.cost));
                 }
             }
         }
@@ -93,39 +88,21 @@ impl Lane {
                 Some(Flight::new(bytes, waiters, first_number + refused))
             }
             Err(error) => {
-                for waiter in waiters {
-                    answer(waiter.reply, Err(unsendable(&error)));
-                }
+                let unsent = Flight::new(bytes::Bytes::new(), waiters, first_number);
+                unsent.failed(&unsendable(&error), &mut self.outputs);
                 None
             }
         }
     }
 
-    /// Sends one flight on the link; `false` if the link has ended.
-    pub(super) fn submit(&mut self, at: usize) -> bool {
-        let Some(link) = self.link.clone() else { return false };
-        let now = Instant::now();
+    /// Sends one flight on the link.
+    pub(super) fn send(&mut self, now: MonotonicTime, at: usize) {
+        let Some(way) = self.way else { return };
+        self.attempts += 1;
         let flight = &mut self.flights[at];
-        let left = flight.last_deadline().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let request = ProduceRequest {
-            request_id: self.shared.links.next_request_id(),
-            topic: Some(Shared::selector(self.topic_id)),
-            partition: self.partition.0,
-            batch: flight.bytes.clone(),
-            acks: self.shared.options.acks.to_message(),
-            timeout_ms: (left.as_millis() as u32).clamp(1, PRODUCE_TIMEOUT_MS_MAX),
-        };
-        let request_id = request.request_id;
-        match link.submit(request, &self.answers_to) {
-            Ok(()) => {
-                flight.sent(link.node, request_id, now);
-                true
-            }
-            Err(error) => {
-                self.try_later(error);
-                false
-            }
-        }
+        let within = flight.last_deadline().map_or(Duration::ZERO, |at| at.since(now));
+        flight.sent(way.node, self.attempts, now);
+        self.outputs.push(Output::Send(Send { attempt: self.attempts, batch: flight.bytes.clone(), within }));
     }
 }
 
