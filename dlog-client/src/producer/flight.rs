@@ -61,10 +61,9 @@ impl<W> Flight<W> {
         }
     }
 
-    /// Whether an attempt other than the current one may have reached `node`'s log.
-    pub(crate) fn may_be_at(&self, node: NodeId) -> bool {
-        let current = usize::from(self.attempt.is_some());
-        self.unanswered.iter().filter(|entry| **entry == node).count() > current
+    /// Whether an attempt other than the current one may have been appended, or may yet be.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.unanswered.len() > usize::from(self.attempt.is_some())
     }
 
     /// What its records take of the producer's bytes.
@@ -91,7 +90,8 @@ impl<W> Flight<W> {
         outputs.push(Output::Release(cost));
     }
 
-    /// Tells those whose deadline has passed; `true` if nobody waits any more.
+    /// Tells those whose deadline has passed; `true` if nobody waits any more. While somebody else waits the whole batch goes
+    /// out again, so that nothing is certain for them, whatever was answered so far.
     pub(crate) fn expire(
         &mut self,
         now: MonotonicTime,
@@ -99,12 +99,13 @@ impl<W> Flight<W> {
         last: Option<&Error>,
         outputs: &mut Vec<Output<W>>,
     ) -> bool {
-        let outcome = self.outcome();
+        let ends = self.waiters.iter().all(|waiter| waiter.waiter.is_none() || waiter.deadline <= now);
+        let outcome = if ends { self.outcome() } else { Outcome::Unknown };
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.deadline <= now) {
             let told = waiter.waiter.take();
             outputs.extend(told.map(|waiter| Output::Tell(waiter, Err(timed_out(outcome, place, last)))));
         }
-        self.waiters.iter().all(|waiter| waiter.waiter.is_none())
+        ends
     }
 
     /// When the next caller gives up.
@@ -154,16 +155,16 @@ mod tests {
         assert_eq!(flight.outcome(), Outcome::Rejected, "never sent");
         flight.sent(A, 1, NOW);
         assert_eq!(flight.outcome(), Outcome::Unknown);
-        assert!(!flight.may_be_at(A), "only the current attempt is there");
+        assert!(!flight.is_doubtful(), "only the current attempt is out");
         flight.not_applied(A);
         assert_eq!(flight.outcome(), Outcome::Rejected);
         flight.sent(A, 2, NOW);
         flight.attempt = None;
-        assert!(flight.may_be_at(A), "it was taken back without an answer");
+        assert!(flight.is_doubtful(), "it was taken back without an answer");
         flight.sent(B, 3, NOW);
         flight.not_applied(B);
         assert_eq!(flight.outcome(), Outcome::Unknown, "what B says is no answer of A");
-        assert!(!flight.may_be_at(B));
+        assert!(flight.is_doubtful());
     }
 
     #[test]
@@ -173,7 +174,11 @@ mod tests {
         assert_eq!(flight.next_deadline(), Some(after(1)));
         assert!(!flight.expire(after(2), "t/0", None, &mut outputs));
         let [Output::Tell(0, Err(error))] = &outputs[..] else { panic!("{outputs:?}") };
-        assert_eq!((error.code(), error.outcome()), (ErrorCode::Timeout, Outcome::Rejected));
+        assert_eq!(
+            (error.code(), error.outcome()),
+            (ErrorCode::Timeout, Outcome::Unknown),
+            "it goes out with the other"
+        );
         assert_eq!(flight.next_deadline(), flight.last_deadline());
         outputs.clear();
         flight.acked(Offset(7), &mut outputs);

@@ -7,7 +7,7 @@
 //!
 //! A gap in the sequence (a batch given up, or acked by a leader alone and lost with it) ends the epoch: later batches get the
 //! next one, but only those of which it is certain that they were not appended. "Out of order" is that certainty, unless an
-//! earlier attempt may still be under way inside the very node that says so; then the outcome is unknown.
+//! earlier attempt, at whatever node, was never answered: it may still arrive. Then the outcome is unknown.
 //!
 //! Pure: whoever runs a lane tells it what happens and when, calls [`Lane::turn`] and carries out its [`Lane::outputs`] in
 //! order. `producer/driver.rs` does so over sockets, the simulator over a simulated network.
@@ -439,3 +439,7 @@ fn has_producer<W>(flight: &Flight<W>) -> bool {
 fn next_epoch(sequence: ProducerSequence) -> Option<ProducerSequence> {
     Some(ProducerSequence { id: sequence.id, epoch: sequence.epoch.checked_add(1)?, base_sequence: 0 })
 }
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

@@ -69,7 +69,7 @@ impl<W> Lane<W> {
             return self.try_later(now, refused);
         }
         let error = &refused.error;
-        let doubtful = self.flights.iter().any(|flight| flight.may_be_at(node));
+        let doubtful = self.flights.iter().any(|flight| flight.is_doubtful());
         if doubtful || self.flights[0].renewals >= RENEWALS_MAX {
             let flight = self.flights.pop_front().expect("it is the front");
             flight.failed(error, &mut self.outputs);
