@@ -3,8 +3,10 @@
 //! Each partition has a reader: a task that asks a replica, checks what comes, and hands records on in order; partitions
 //! interleave freely. After any failure a reader goes on at the next offset, on another replica if need be.
 
+pub(crate) mod position;
 mod range;
 mod reader;
+pub(crate) mod turns;
 
 use crate::admin::topic_name;
 use crate::client::Client;
@@ -13,7 +15,6 @@ use crate::error::Error;
 use crate::metadata::{NodeInfo, Topic};
 use dlog_core::limits::{CONSUME_ANSWER_BYTES_MAX, PARTITIONS_PER_TOPIC_MAX};
 use dlog_core::{ErrorCode, NodeId, Offset, PartitionIndex, Record, TimestampMs};
-use range::Range;
 use reader::{Chunk, Reader};
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -181,7 +182,7 @@ impl Consumer {
         let options = Arc::new(options);
         let mut readers = JoinSet::new();
         for (partition, range) in partitions.into_iter().zip(ranges) {
-            if !range.is_empty() {
+            if !range.is_at_end() {
                 let reader =
                     Reader::new(client.clone(), topic.clone(), partition, range, node.clone(), options.clone());
                 readers.spawn(reader.run(sender.clone()));
@@ -300,11 +301,4 @@ fn out_of_range(topic: &str, partition: PartitionIndex, offset: Offset, log_star
     let message =
         format!("offset {offset} of {topic}/{partition} can't be read; there are {log_start} to {end}, exclusive");
     Error::rejected(ErrorCode::OffsetOutOfRange, message)
-}
-
-/// The part of a partition that is still to be read.
-impl Range {
-    fn is_empty(&self) -> bool {
-        self.until.is_some_and(|until| self.next >= until)
-    }
 }

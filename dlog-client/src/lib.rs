@@ -50,6 +50,8 @@ mod retry;
 /// is no promise to programs: it changes whenever the library's inside does.
 #[doc(hidden)]
 pub mod machines {
+    pub use crate::consumer::position::Position;
+    pub use crate::consumer::turns::{Choice, Turns};
     pub use crate::producer::lane::{Find, Found, Given, Lane, LaneOptions, NewId, Output, Placed, Refused, Send};
     pub use crate::retry::{Next, Retry, Tries};
 }

@@ -1,24 +1,14 @@
 //! Where each partition's reading begins and ends, decided once at the start.
 
+use super::position::Position;
 use super::{ConsumerOptions, End, OnGap, ReadLevel, Start, jumped, out_of_range};
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::metadata::{NodeInfo, Topic};
 use crate::offsets::{Marks, OffsetsQuery};
-use dlog_core::{Offset, PartitionIndex, TimestampMs};
+use dlog_core::{Offset, PartitionIndex};
 use dlog_protocol::v1::PartitionOffsets;
-
-/// What to read of one partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
-    /// The next offset to read.
-    pub(crate) next: Offset,
-    /// Where to end (exclusive); `None` never.
-    pub(crate) until: Option<Offset>,
-    /// End before the first record that is so late; it was not there yet at the start.
-    pub(crate) until_time: Option<TimestampMs>,
-}
 
 /// The range of each partition, in the order given.
 pub(crate) async fn find(
@@ -29,7 +19,7 @@ pub(crate) async fn find(
     options: &ConsumerOptions,
     deadline: Deadline,
     warnings: &mut Vec<String>,
-) -> Result<Vec<Range>, Error> {
+) -> Result<Vec<Position>, Error> {
     let mut ask = Asking { client, topic, partitions, node, options, deadline, local: false, warnings };
     let query = match options.from {
         Start::Time(at) => OffsetsQuery { at: Some(at), last_records: None },
@@ -51,7 +41,7 @@ fn range(
     end: Option<&PartitionOffsets>,
     options: &ConsumerOptions,
     warnings: &mut Vec<String>,
-) -> Result<Range, Error> {
+) -> Result<Position, Error> {
     let (log_start, high_watermark) = (Offset(marks.log_start), Offset(marks.high_watermark));
     let next = match options.from {
         Start::Earliest => log_start,
@@ -82,7 +72,7 @@ fn range(
         Some(End::Time(at)) if until.is_none() => Some(at),
         _ => None,
     };
-    Ok(Range { next, until, until_time })
+    Ok(Position { next, until, until_time })
 }
 
 /// Asks for the marks: the leaders, or, with a chosen node and no leader, that node. A linearizable read of a chosen node
@@ -138,7 +128,7 @@ impl Asking<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dlog_core::{ErrorCode, TopicId, TopicName};
+    use dlog_core::{ErrorCode, TimestampMs, TopicId, TopicName};
     use tokio::time::Instant;
 
     fn topic() -> Topic {

@@ -1,9 +1,11 @@
 //! [`Reader`]: reads one partition to its end, whatever happens to the nodes.
 
-use super::range::Range;
+use super::position::Position;
+use super::turns::{Choice, Turns};
 use super::{ConsumedRecord, ConsumerOptions, OnGap, ReadLevel, jumped};
 use crate::backoff::random_seed;
 use crate::client::{Client, Retry};
+use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -11,7 +13,7 @@ use crate::metadata::{NodeInfo, Topic};
 use crate::offsets::{Marks, OffsetsQuery};
 use crate::retry::{Next, Tries};
 use bytes::Bytes;
-use dlog_core::batch::{BatchLimits, OffsetRecord, decode_records, validate};
+use dlog_core::batch::OffsetRecord;
 use dlog_core::{ErrorCode, ErrorDetail, Offset, PartitionIndex, Stage};
 use dlog_protocol::{TopicRef, services, status, v1};
 use std::collections::VecDeque;
@@ -41,18 +43,16 @@ pub(crate) struct Chunk {
 
 /// One partition's reading.
 ///
-/// Invariant: everything before `range.next` (and at or after the start) was handed on, in order, once.
+/// Invariant: everything before `position.next` (and at or after the start) was handed on, in order, once.
 pub(crate) struct Reader {
     client: Client,
     topic: Arc<Topic>,
     partition: PartitionIndex,
-    range: Range,
+    position: Position,
     node: Option<NodeInfo>,
     options: Arc<ConsumerOptions>,
-    /// Which replica is next: even ones are the preferred (a rack's, else the leader), odd ones the others.
-    turn: usize,
-    /// Since when another than a preferred replica is read.
-    elsewhere_since: Option<Instant>,
+    clock: Clock,
+    turns: Turns,
     deadline: Deadline,
     tries: Tries,
     stale_since: Option<Instant>,
@@ -72,7 +72,7 @@ impl Reader {
         client: Client,
         topic: Arc<Topic>,
         partition: PartitionIndex,
-        range: Range,
+        position: Position,
         node: Option<NodeInfo>,
         options: Arc<ConsumerOptions>,
     ) -> Reader {
@@ -84,11 +84,11 @@ impl Reader {
             client,
             topic,
             partition,
-            range,
+            position,
             node,
             options,
-            turn: 0,
-            elsewhere_since: None,
+            clock: Clock::new(),
+            turns: Turns::default(),
             deadline,
             tries,
             stale_since: None,
@@ -119,12 +119,12 @@ impl Reader {
             _ => self.tries.judge(error)?,
         };
         let hinted = self.client.take_hint(&self.topic.name, self.partition, &error);
-        let what = format!("reading {}/{} from offset {}", self.topic.name, self.partition, self.range.next);
+        let what = format!("reading {}/{} from offset {}", self.topic.name, self.partition, self.position.next);
         let next = self.tries.pause(error, hinted, &what, self.deadline).await?;
         if next == Next::Ask {
             self.stale_since = Some(failed_at);
         }
-        self.turn += 1;
+        self.turns.failed();
         Ok(())
     }
 
@@ -143,17 +143,16 @@ impl Reader {
         };
         let Some(marks) = marks.first() else { return Err(error) };
         let next = Offset(if self.options.on_gap == OnGap::Latest { marks.high_watermark } else { marks.log_start });
-        if next != self.range.next {
-            let warning = jumped(self.topic.name.as_str(), self.partition, self.range.next, next);
-            self.range.next = next;
+        if next != self.position.next {
+            let warning = jumped(self.topic.name.as_str(), self.partition, self.position.next, next);
+            self.position.next = next;
             // If nobody listens the next chunk finds out.
             chunks.send(Ok(Chunk { records: VecDeque::new(), warning: Some(warning) })).await.unwrap_or(());
         }
         Ok(error)
     }
 
-    /// The replica to ask now: the chosen one; else in even turns one of the preferred rack (without one, the leader, who has
-    /// everything), in odd turns the others.
+    /// The replica to ask now: the chosen one, else whose turn it is.
     async fn replica(&mut self) -> Result<NodeInfo, Error> {
         if let Some(node) = &self.node {
             return Ok(node.clone());
@@ -166,29 +165,20 @@ impl Reader {
             leader => leader,
         };
         let current = self.client.topic(&topic.name, false, within).await?;
-        let mut replicas: Vec<NodeInfo> =
+        let replicas: Vec<NodeInfo> =
             current.route(partition)?.replicas.iter().filter_map(|id| self.client.node_by_id(*id)).collect();
-        // The leader first: it is never behind.
-        replicas.sort_by_key(|node| leader.as_ref().map_or(true, |leader| leader.id != node.id));
         let in_rack = |node: &NodeInfo| self.options.prefer_rack.as_ref().is_some_and(|rack| node.rack == *rack);
-        let by_rack = replicas.iter().any(in_rack);
-        let is_leader = |node: &NodeInfo| leader.as_ref().is_ok_and(|leader| leader.id == node.id);
-        let (preferred, others): (Vec<NodeInfo>, Vec<NodeInfo>) =
-            replicas.into_iter().partition(|node| if by_rack { in_rack(node) } else { is_leader(node) });
-        let round = self.turn / 2;
-        let pick = |from: &'_ [NodeInfo]| from.get(round % from.len().max(1)).cloned();
-        let chosen = match self.turn.is_multiple_of(2) {
-            true => pick(&preferred).or_else(|| pick(&others)),
-            false => pick(&others).or_else(|| pick(&preferred)),
-        };
-        let at_home = !by_rack || chosen.as_ref().is_some_and(in_rack);
-        self.elsewhere_since = if at_home { None } else { self.elsewhere_since.or(Some(Instant::now())) };
+        let choices: Vec<Choice> =
+            replicas.iter().map(|node| Choice { node: node.id, in_rack: in_rack(node) }).collect();
+        let leads = leader.as_ref().ok().map(|leader| leader.id);
+        let chosen = self.turns.choose(self.clock.now(), &choices, leads);
+        let chosen = chosen.and_then(|id| replicas.into_iter().find(|node| node.id == id));
         // Without any replica of a known address there is the leader that was hinted at, or its error.
         chosen.map_or(leader, Ok)
     }
 
     async fn try_one(&mut self, chunks: &mpsc::Sender<Result<Chunk, Error>>) -> Ended {
-        if self.range.is_empty() {
+        if self.position.is_at_end() {
             return Ended::Done;
         }
         let opened = async {
@@ -214,11 +204,8 @@ impl Reader {
             self.progress(&answer);
             match taken {
                 Err(error) => return Ended::Failed(error),
-                Ok(()) if self.range.is_empty() => return Ended::Done,
-                Ok(()) if self.elsewhere_since.is_some_and(|at| at.elapsed() >= self.options.rack_recheck) => {
-                    (self.turn, self.elsewhere_since) = (0, None);
-                    return Ended::GoBack;
-                }
+                Ok(()) if self.position.is_at_end() => return Ended::Done,
+                Ok(()) if self.turns.goes_back(self.clock.now(), self.options.rack_recheck) => return Ended::GoBack,
                 Ok(()) => {}
             }
         }
@@ -233,7 +220,7 @@ impl Reader {
         }
         if self.options.follow || !answer.batches.is_empty() {
             self.tries.reset();
-            self.turn = 0;
+            self.turns.succeeded();
         }
     }
 
@@ -241,8 +228,8 @@ impl Reader {
         let request = v1::ConsumeRequest {
             topic: Some((&TopicRef::Id(self.topic.id)).into()),
             partition: self.partition.0,
-            from: self.range.next.0,
-            until: self.range.until.map(|until| until.0),
+            from: self.position.next.0,
+            until: self.position.until.map(|until| until.0),
             follow: self.options.follow,
             max_bytes: u32::try_from(self.options.max_bytes).unwrap_or(u32::MAX),
             max_wait_ms: WAIT.as_millis() as u32,
@@ -275,51 +262,19 @@ impl Reader {
         }
     }
 
-    /// Checks an answer's batches and moves on behind them; their records from the next offset to the end are added to
-    /// `records`. On an error everything before it was taken.
+    /// Takes from an answer what is new. On an error everything before it was taken.
     fn take(&mut self, batches: &[Bytes], records: &mut VecDeque<ConsumedRecord>) -> Result<(), Error> {
-        for batch in batches {
-            let fresh = self.decode(batch).map_err(|text| {
-                let (topic, partition, next) = (&self.topic.name, self.partition, self.range.next);
-                let message = format!("what was read of {topic}/{partition} at offset {next} is damaged: {text}");
-                Error::rejected(ErrorCode::CorruptData, message)
-            })?;
-            for found in fresh.records {
-                if self.range.until_time.is_some_and(|at| found.record.timestamp >= at) {
-                    self.range.until = Some(found.offset);
-                }
-                if self.range.until.is_some_and(|until| found.offset >= until) {
-                    self.range.next = found.offset;
-                    return Ok(());
-                }
-                let (partition, offset, record) = (self.partition.0, found.offset, found.record);
-                records.push_back(ConsumedRecord { partition, offset, record });
-            }
-            self.range.next = fresh.end;
-        }
-        Ok(())
+        let mut found = Vec::new();
+        let taken = self.position.take(batches, &mut found);
+        let partition = self.partition.0;
+        let consumed = |found: OffsetRecord| ConsumedRecord { partition, offset: found.offset, record: found.record };
+        records.extend(found.into_iter().map(consumed));
+        taken.map_err(|text| {
+            let message = format!(
+                "what was read of {}/{partition} at offset {} is damaged: {text}",
+                self.topic.name, self.position.next
+            );
+            Error::rejected(ErrorCode::CorruptData, message)
+        })
     }
-
-    /// One whole, checked batch: its records from the next offset on. The error says what is damaged.
-    fn decode(&self, batch: &Bytes) -> Result<Fresh, String> {
-        let header = validate(batch, BatchLimits::HARD).map_err(|error| error.to_string())?;
-        let (first, end) = (header.base_offset, header.next_offset());
-        if first > self.range.next || end <= self.range.next {
-            return Err(format!("a batch has offsets {first} to {end}, exclusive"));
-        }
-        let mut records = Vec::new();
-        // A coordinator's marker has no record for anyone.
-        if !header.is_control() {
-            let mut decoded = decode_records(batch).map_err(|error| error.to_string())?;
-            decoded.skip_to(self.range.next).map_err(|error| error.to_string())?;
-            records = decoded.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-        }
-        Ok(Fresh { records, end })
-    }
-}
-
-/// What a batch has that wasn't read yet.
-struct Fresh {
-    records: Vec<OffsetRecord>,
-    end: Offset,
 }
