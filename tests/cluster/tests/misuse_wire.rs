@@ -257,6 +257,7 @@ impl Forger {
             directory_id: Bytes::from_static(&[7; 16]),
             peer_address: "127.0.0.1:1".to_string(),
             recovered: Vec::new(),
+            earlier_boots: Vec::new(),
         }
     }
 

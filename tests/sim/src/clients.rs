@@ -1,6 +1,7 @@
 //! The clients: producers that retry, readers that poll any replica, and those who ask where a log ends.
 
 pub mod batches;
+pub mod lanes;
 pub mod operators;
 pub mod producers;
 pub mod readers;
@@ -20,6 +21,15 @@ pub enum Asker {
         /// The number of the request's first batch.
         number: u64,
         /// Counts the attempts of the producer.
+        attempt: u64,
+    },
+    /// A producer with the client library's lane, for one attempt.
+    Lane {
+        /// Which one.
+        lane: usize,
+        /// The link that it came on.
+        link: u64,
+        /// The lane's own number for it.
         attempt: u64,
     },
     /// Somebody who wants to know where a log ends.

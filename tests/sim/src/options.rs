@@ -155,6 +155,8 @@ pub struct Options {
     pub topics: Vec<TopicOptions>,
     /// Producers for each partition; one of three isn't idempotent.
     pub producers: u32,
+    /// Of the idempotent ones so many of a hundred run the client library's lane.
+    pub lanes_percent: u32,
     /// Readers, each of all logs.
     pub readers: u32,
     /// How long faults come, in milliseconds.
@@ -207,6 +209,7 @@ impl Options {
             nodes,
             topics,
             producers,
+            lanes_percent: 0,
             readers: random.u32(1..=2),
             safety_ms: random.u64(6_000..=14_000),
             fault_ms: random.u64(300..=2_000),
@@ -235,6 +238,7 @@ impl Options {
             options.faults.extend(Fault::LOSSES);
         }
         options.take_shape(&mut random);
+        options.lanes_percent = [0, 50, 50, 100][random.usize(0..4)];
         options
     }
 
@@ -379,7 +383,8 @@ impl fmt::Display for Options {
         for (number, topic) in self.topics.iter().enumerate() {
             write!(f, "{}{}x{}", if number > 0 { "," } else { "" }, topic.partitions, topic.replicas)?;
         }
-        write!(f, " producers={} readers={}", self.producers, self.readers)?;
+        write!(f, " producers={} lanes_percent={}", self.producers, self.lanes_percent)?;
+        write!(f, " readers={}", self.readers)?;
         write!(f, " think_us={} value_bytes_max={}", self.think_us, self.value_bytes_max)?;
         writeln!(f, " safety_ms={} core_first={} retention_ms={}", self.safety_ms, self.core_first, self.retention_ms)?;
         write!(f, "  operate_ms={} moving={}", self.operate_ms, self.moving)?;

@@ -8,14 +8,17 @@ pub mod door;
 mod ends;
 mod faults;
 mod full_disks;
+mod lanes;
 mod lost;
 mod metadata;
 mod phases;
+mod reading;
 mod requests;
 mod starts;
 mod turns;
 
 use crate::checkers::Checkers;
+use crate::clients::lanes::LaneProducer;
 use crate::clients::operators::Operators;
 use crate::clients::producers::Producer;
 use crate::clients::readers::Reader;
@@ -64,6 +67,12 @@ pub enum Event {
     Resend { producer: usize, number: u64 },
     /// A producer waits no longer for an attempt.
     Timeout { producer: usize, number: u64, attempt: u64 },
+    /// A lane's caller may give it something new.
+    LaneGive { lane: usize },
+    /// A lane wants its turn.
+    LaneWake { lane: usize, at: u64 },
+    /// A lane's search for the leader is over.
+    LaneFind { lane: usize },
     /// A reader polls.
     Poll { reader: usize },
     /// Somebody asks where a log ends.
@@ -122,6 +131,8 @@ pub struct World {
     pub(crate) network: Network,
     pub(crate) nodes: Vec<Node>,
     pub(crate) producers: Vec<Producer>,
+    /// Those that run the client library's lane.
+    pub(crate) lanes: Vec<LaneProducer>,
     pub(crate) operators: Operators,
     /// Whether the first topics were asked for.
     pub(crate) founded: bool,
@@ -186,6 +197,7 @@ impl World {
             network: Network::new(options.network, options.nodes, network),
             nodes: (0..options.nodes).map(|_| node(&mut seeds)).collect(),
             producers: Vec::new(),
+            lanes: Vec::new(),
             operators: Operators::default(),
             founded: false,
             topics_made: 0,
@@ -265,6 +277,9 @@ impl World {
             Event::Produce { producer } => self.on_produce(producer),
             Event::Resend { producer, number } => self.send(producer, number),
             Event::Timeout { producer, number, attempt } => self.on_timeout(producer, number, attempt)?,
+            Event::LaneGive { lane } => self.on_lane_give(lane)?,
+            Event::LaneWake { lane, at } => self.on_lane_wake(lane, at)?,
+            Event::LaneFind { lane } => self.on_lane_find(lane)?,
             Event::Poll { reader } => self.on_poll(reader)?,
             Event::AskEnd => self.on_ask_end(),
             Event::ReadEnd { node, life, log, known } => self.on_read_end(node, life, log, known)?,

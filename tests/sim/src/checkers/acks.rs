@@ -6,6 +6,17 @@ use dlog_core::Offset;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+/// What holds of the order of a producer's batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing.
+    Any,
+    /// None stands behind one with a higher number. Those that were given up, or acked by a leader alone, may be missing.
+    Rising,
+    /// They stand in order and without a gap.
+    Gapless,
+}
+
 /// A batch on its way.
 #[derive(Clone, Copy, Debug)]
 pub struct SentBatch {
@@ -15,8 +26,8 @@ pub struct SentBatch {
     pub number: u64,
     /// Records in it.
     pub records: u32,
-    /// Whether the producer's batches must stand in order and without a gap.
-    pub in_order: bool,
+    /// What must hold of the order of the producer's batches.
+    pub order: Order,
     /// Whether an ack means that it is never lost.
     pub covered: bool,
     /// The offset after all that was acked when it was first sent.
@@ -125,7 +136,14 @@ impl Acks {
             return Err(format!("{batch:?} was acked at {acked} but stands at {base}"));
         }
         fate.stands = Some(base);
-        if batch.in_order && !passed {
+        if batch.order == Order::Rising {
+            let due = self.due.entry(batch.producer).or_default();
+            if batch.number < *due {
+                return Err(format!("{batch:?} stands at {base}, behind number {} of its producer", *due - 1));
+            }
+            *due = batch.number + 1;
+        }
+        if batch.order == Order::Gapless && !passed {
             let due = self.due.entry(batch.producer).or_default();
             let leapt = self.leapt.remove(&batch.producer) && batch.number > *due;
             if leapt {
@@ -169,7 +187,7 @@ mod tests {
 
     fn batch(number: u64, known: u64) -> SentBatch {
         let known = Offset(known);
-        SentBatch { producer: 1, number, records: 2, in_order: true, covered: true, known }
+        SentBatch { producer: 1, number, records: 2, order: Order::Gapless, covered: true, known }
     }
 
     fn acks() -> Acks {
@@ -207,6 +225,17 @@ mod tests {
         let mut moved = acks();
         moved.acked(10, Offset(4), Offset(5)).expect("acked");
         moved.committed(10, Offset(0), 2).expect_err("acked elsewhere");
+    }
+
+    #[test]
+    fn gaps_are_no_disorder_where_they_may_be() {
+        let mut acks = Acks::default();
+        for number in 0..3 {
+            acks.sent(number, SentBatch { order: Order::Rising, ..batch(number, 0) });
+        }
+        acks.committed(1, Offset(0), 2).expect("the one before was given up");
+        acks.committed(0, Offset(2), 2).expect_err("it comes back");
+        acks.committed(2, Offset(2), 2).expect("the next");
     }
 
     #[test]

@@ -182,6 +182,12 @@ impl World {
                 // Every third one isn't idempotent.
                 let id = (number % 3 != 1).then_some(ProducerId(next));
                 next += 1;
+                if let Some(id) = id
+                    && self.client_random.u32(0..100) < self.options.lanes_percent
+                {
+                    self.make_lane(log, id);
+                    continue;
+                }
                 let producer = self.producers.len();
                 self.producers.push(Producer::new(producer, log, id));
                 let wait = self.client_random.u64(0..20) * MILLISECOND;

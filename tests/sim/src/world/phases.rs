@@ -131,12 +131,17 @@ impl World {
                 .producers
                 .iter()
                 .all(|producer| old(producer) || self.directory.is_deleted(producer.log) || !self.is_owed(producer.log))
+            && self.lanes.iter().all(|lane| {
+                let old = lane.waits_since().is_none_or(|at| at >= began);
+                old || self.directory.is_deleted(lane.log) || !self.is_owed(lane.log)
+            })
     }
 
     /// Nobody waits, and all replicas have the same, durable, readable and known to be committed.
     fn is_equal(&self) -> bool {
         let quiet =
-            self.producers.iter().all(|producer| producer.waits() == 0 || self.directory.is_deleted(producer.log));
+            self.producers.iter().all(|producer| producer.waits() == 0 || self.directory.is_deleted(producer.log))
+                && self.lanes.iter().all(|lane| lane.waits() == 0 || self.directory.is_deleted(lane.log));
         let answered = self.operators.pending().next().is_none();
         let mut logs = self.directory.logs();
         logs.push(LogId::GROUP_ZERO);
@@ -207,6 +212,10 @@ impl World {
         for (number, producer) in self.producers.iter().enumerate().filter(|(_, producer)| producer.waits() > 0) {
             text +=
                 &format!("\n  producer {number} waits for {} requests: {:?}", producer.waits(), producer.waits_since());
+        }
+        for lane in self.lanes.iter().filter(|lane| lane.waits() > 0) {
+            text +=
+                &format!("\n  producer {} waits for {} records: {:?}", lane.number, lane.waits(), lane.waits_since());
         }
         text
     }

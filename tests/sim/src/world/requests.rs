@@ -2,7 +2,7 @@
 
 use super::{Event, Phase, World};
 use crate::broken::Broken;
-use crate::checkers::acks::SentBatch;
+use crate::checkers::acks::{Order, SentBatch};
 use crate::clients::producers::Fate;
 use crate::clients::{Answer, Asker};
 use crate::node::{Inbound, Lost, number_of};
@@ -37,10 +37,10 @@ impl World {
         let known = self.checkers.of(log).acks.acked_end();
         let since = self.schedule.now();
         let one = &mut self.producers[producer];
-        let in_order = one.is_idempotent();
+        let order = if one.is_idempotent() { Order::Gapless } else { Order::Any };
         let Some(request) = one.make(&mut self.client_random, self.options.value_bytes_max, since) else { return };
         let (number, covered) = (request.number, request.acks != Acks::Leader);
-        let mut batch = SentBatch { producer, number, records: 0, in_order, covered, known };
+        let mut batch = SentBatch { producer, number, records: 0, order, covered, known };
         for made in &request.batches {
             batch.records = made.records;
             self.checkers.of(log).acks.sent(made.key, batch);
@@ -105,6 +105,7 @@ impl World {
     pub(crate) fn on_answer(&mut self, asker: Asker, answer: Answer) -> Result<(), Failure> {
         let log = match asker {
             Asker::Producer { producer, .. } => Some(self.producers[producer].log),
+            Asker::Lane { lane, .. } => Some(self.lanes[lane].log),
             Asker::End { log, .. } | Asker::Retention { log } => Some(log),
             Asker::Command { .. } => Some(LogId::GROUP_ZERO),
         };
@@ -116,6 +117,7 @@ impl World {
             (Asker::Producer { producer, number, attempt }, answer) => {
                 self.on_not_acked(producer, number, attempt, &answer)
             }
+            (Asker::Lane { lane, link, attempt }, answer) => self.on_lane_answer(lane, link, attempt, answer),
             (Asker::End { log, node, known }, Answer::End(end)) => {
                 self.counts.ends_told += 1;
                 self.readers.iter_mut().for_each(|reader| reader.see_end(log, end));
@@ -204,11 +206,14 @@ impl World {
         let pause = self.client_random.u64(5..60) * MILLISECOND;
         self.schedule.after(pause, Event::Poll { reader });
         let Some(log) = self.client_random.choice(self.directory.logs()) else { return Ok(()) };
+        if reader % 2 == 1 {
+            return self.poll_in_turn(reader, log);
+        }
         let Some(node) = self.client_random.choice(self.directory.nodes_of(log)) else { return Ok(()) };
         self.poll(reader, node, log)
     }
 
-    fn poll(&mut self, reader: usize, node: usize, log: LogId) -> Result<(), Failure> {
+    pub(crate) fn poll(&mut self, reader: usize, node: usize, log: LogId) -> Result<(), Failure> {
         let Some(process) = self.nodes[node].process.as_ref().filter(|_| self.nodes[node].lost.is_none()) else {
             return Ok(());
         };
@@ -258,10 +263,7 @@ impl World {
         self.checkers.of(log).log.read(from, &read.batches, read.next).map_err(text)?;
         self.counts.batches_read += read.batches.len() as u64;
         self.note_of(replica, format_args!("reader {reader} read replica {replica} from {from} to {}", read.next));
-        if !again {
-            self.readers[reader].move_to(log, read.next);
-        }
-        Ok(())
+        self.take_answer(reader, log, from, &read.batches, read.next).map_err(text)
     }
 
     /// Every reader reads on from each replica until its end.
