@@ -1,5 +1,6 @@
 //! What the task of a client's lane does, as events: the production machine decides, this carries out what it says.
 
+use super::clocks::wants_append_time;
 use super::{Event, Phase, World};
 use crate::checkers::acks::{Order, SentBatch};
 use crate::clients::batches::key_of;
@@ -111,7 +112,8 @@ impl World {
         let (number, node, arrives) = (link.number, link.node, link.arrives);
         self.lanes[lane].out.push(send.attempt);
         let asker = Asker::Lane { lane, link: number, attempt: send.attempt };
-        let proposal = Proposal { request: RequestId(0), batches: vec![send.batch], append_time: None, acks };
+        let proposal =
+            Proposal { request: RequestId(0), batches: vec![send.batch], append_time: wants_append_time(log), acks };
         if safety && self.client_random.u8(0..100) == 0 {
             self.schedule.after(delay, Event::Answer { asker, answer: Answer::Broken });
             if self.client_random.bool() {

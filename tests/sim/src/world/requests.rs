@@ -1,5 +1,6 @@
 //! Clients at work: what they send, what they are told, and what they do then.
 
+use super::clocks::wants_append_time;
 use super::{Event, Phase, World};
 use crate::broken::Broken;
 use crate::checkers::acks::{Order, SentBatch};
@@ -11,7 +12,7 @@ use crate::report::Failure;
 use crate::schedule::{MICROSECOND, MILLISECOND};
 use dlog_consensus::{Acks, Appended, Proposal};
 use dlog_core::error::Outcome;
-use dlog_core::{LogId, Offset, RequestId, TimestampMs};
+use dlog_core::{LogId, Offset, RequestId};
 
 /// How long a producer waits for an attempt, at most.
 const PATIENCE_MS: u64 = 1_500;
@@ -58,12 +59,11 @@ impl World {
         if self.client_random.u8(0..32) == 0 {
             node = self.client_random.usize(0..self.nodes.len());
         }
-        let stamped = log.0.is_multiple_of(2);
         let proposal = Proposal {
             request: RequestId(0),
             batches: request.batches.iter().map(|made| made.bytes.clone()).collect(),
             // The node that takes it reads its clock.
-            append_time: stamped.then_some(TimestampMs::NONE),
+            append_time: wants_append_time(log),
             acks: request.acks,
         };
         let asker = Asker::Producer { producer, number, attempt };
