@@ -1,6 +1,7 @@
 //! Tests of the apply thread: a state goes out and comes in, and nothing is told of before it is synced.
 
 use super::*;
+use dlog_core::FrameKind;
 use dlog_core::limits::STATE_BYTES_MAX;
 use dlog_core::{LogId, NodeId, Term};
 use dlog_replication::command::{Command, CommandBody, CommandId, RegisterNode};
