@@ -127,8 +127,8 @@ impl Identity {
         Identity::decode(&bytes).map(Some).map_err(|what| StorageError::NeedsOperator {
             path,
             detail: format!(
-                "{what}; without it the node can't tell whose data this is. Restore this file from a backup, or move the \
-                 directory away and replace the node as a new one"
+                "{what}; without it the node can't tell whose data this is. Move the directory away and replace the node as a new \
+                 one. Only a single node may take the file back from a backup: peers refuse an older one"
             ),
         })
     }

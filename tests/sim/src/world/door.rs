@@ -91,7 +91,7 @@ impl Door {
 }
 
 /// A node's name, counted from 0 here.
-pub fn name_of(node: usize) -> String {
+fn name_of(node: usize) -> String {
     format!("n{}", node + 1)
 }
 
