@@ -136,7 +136,7 @@ impl Acks {
             return Err(format!("{batch:?} was acked at {acked} but stands at {base}"));
         }
         fate.stands = Some(base);
-        if batch.order == Order::Rising {
+        if batch.order == Order::Rising && !passed {
             let due = self.due.entry(batch.producer).or_default();
             if batch.number < *due {
                 return Err(format!("{batch:?} stands at {base}, behind number {} of its producer", *due - 1));
@@ -236,6 +236,18 @@ mod tests {
         acks.committed(1, Offset(0), 2).expect("the one before was given up");
         acks.committed(0, Offset(2), 2).expect_err("it comes back");
         acks.committed(2, Offset(2), 2).expect("the next");
+    }
+
+    #[test]
+    fn what_was_dropped_unseen_may_be_seen_later() {
+        let mut acks = Acks::default();
+        for number in 0..3 {
+            acks.sent(number, SentBatch { order: Order::Rising, ..batch(number, 0) });
+        }
+        acks.pass_over(Offset(0)..Offset(2));
+        acks.committed(1, Offset(2), 2).expect("behind what nobody saw");
+        acks.committed(0, Offset(0), 2).expect("another replica still has it");
+        acks.committed(2, Offset(4), 2).expect("the next");
     }
 
     #[test]
