@@ -50,13 +50,7 @@ impl LocalReplicas {
 
     fn note(&mut self, action: &LocalAction) {
         match action {
-            LocalAction::Start(start) => self.add(LocalReplica {
-                replica: start.replica,
-                log: start.log,
-                intent: start.intent,
-                settings: Some(start.settings.clone()),
-                told: None,
-            }),
+            LocalAction::Start(start) => self.add(LocalReplica::started(start)),
             LocalAction::Configure { replica, settings } => {
                 if let Some(local) = self.standing.get_mut(replica) {
                     local.settings = Some(settings.clone());

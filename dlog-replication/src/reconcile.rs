@@ -27,6 +27,19 @@ pub struct LocalReplica {
     pub told: Option<(LogIndex, bool)>,
 }
 
+impl LocalReplica {
+    /// One that was told nothing since the node's start.
+    pub fn untold(replica: ReplicaId, log: LogId, intent: LogIndex) -> LocalReplica {
+        LocalReplica { replica, log, intent, settings: None, told: None }
+    }
+
+    /// One that is started so.
+    pub fn started(start: &StartReplica) -> LocalReplica {
+        let settings = Some(start.settings.clone());
+        LocalReplica { settings, ..LocalReplica::untold(start.replica, start.log, start.intent) }
+    }
+}
+
 /// What to do, in the order given: a replica goes before another one of the same log comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalAction {

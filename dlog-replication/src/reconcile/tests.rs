@@ -16,13 +16,7 @@ fn started(actions: &[LocalAction]) -> Vec<LocalReplica> {
     let mut local = Vec::new();
     for action in actions {
         match action {
-            LocalAction::Start(start) => local.push(LocalReplica {
-                replica: start.replica,
-                log: start.log,
-                intent: start.intent,
-                settings: Some(start.settings.clone()),
-                told: None,
-            }),
+            LocalAction::Start(start) => local.push(LocalReplica::started(start)),
             LocalAction::Intend { replica, intent } => {
                 let told = local.iter_mut().find(|local| local.replica == *replica).expect("it was started before");
                 told.told = Some((intent.version, intent.confirmed));

@@ -152,5 +152,5 @@ fn start_group_zero(identity: &Identity, replica: ReplicaId, inboxes: &[Inbox]) 
         retention_bytes: None,
         retention_ms: None,
     }));
-    Ok(LocalReplica { replica, log: LogId::GROUP_ZERO, intent: LogIndex::ZERO, settings: None, told: None })
+    Ok(LocalReplica::untold(replica, LogId::GROUP_ZERO, LogIndex::ZERO))
 }

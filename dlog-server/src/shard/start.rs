@@ -106,13 +106,7 @@ pub fn start_shard(
     let mut local = Vec::new();
     let mut adopted = Vec::new();
     for replica in restored {
-        local.push(LocalReplica {
-            replica: replica.replica,
-            log: replica.log,
-            intent: replica.intent,
-            settings: None,
-            told: None,
-        });
+        local.push(LocalReplica::untold(replica.replica, replica.log, replica.intent));
         let (log, id) = (replica.log, replica.replica);
         let machine = restore(&store, replica, &plan.group_zero_state, host.draw_seed())
             .with_context(|| format!("replica {id} of log {log} can't go on"))?;

@@ -13,8 +13,8 @@ Plays a simulated cluster: production replicas and storage over simulated disks 
   --seed N       what is drawn (default 1)
   --count N      so many seeds, from --seed up (default 1)
   --shape NAME   everything (mixed), all nodes losing power again and again (power-loss), leaders cut off (splits),
-                 disks that fail (bad-disks), ends asked for all the time (asked), replicas moved (moves);
-                 default: by the seed
+                 disks that fail (bad-disks), disks wiped, put back or decayed (lost-disks), ends asked for all the
+                 time (asked), replicas moved (moves); default: by the seed
   --broken NAME  do it wrong on purpose: no-sync, sync-later, votes-forgotten, uncommitted-read, retry-without-sequence,
                  and in a build with `--features mutants` every mutant that the gate names
   mutants        the mutation gate: each way to do it wrong must be found; --short: those that few seeds find;

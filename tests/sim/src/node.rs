@@ -336,6 +336,16 @@ pub fn id_of(node: usize) -> NodeId {
     NodeId(node as u32 + 1)
 }
 
+/// The name of a node, counted from 0 here.
+pub fn name_of(node: usize) -> String {
+    format!("n{}", node + 1)
+}
+
+/// The directory id of a node, counted from 0 here.
+pub fn directory_of(node: usize) -> [u8; 16] {
+    [node as u8 + 1; 16]
+}
+
 /// The node with this id, from 0.
 pub fn number_of(node: NodeId) -> usize {
     node.0 as usize - 1

@@ -31,10 +31,17 @@ fn sum(reports: &[Report], of: impl Fn(&Counts) -> u64) -> u64 {
     reports.iter().map(|report| of(&report.counts)).sum()
 }
 
+/// A run in which nothing happens proves nothing.
+fn assert_happened(shape: &str, reports: &[Report], happened: &[(&str, u64)]) {
+    println!("{} {shape} seeds: {happened:?}", reports.len());
+    for (what, count) in happened {
+        assert!(*count >= 10, "only {count} {what} in {} seeds", reports.len());
+    }
+}
+
 #[test]
 fn anything_may_break_and_nothing_acked_is_lost() {
     let reports = run_all(Shape::Mixed, 800, 10_000);
-    // A run in which nothing happens proves nothing.
     let happened: [(&str, u64); 26] = [
         ("acks", sum(&reports, |c| c.acked)),
         ("retries that were found", sum(&reports, |c| c.duplicates)),
@@ -63,10 +70,7 @@ fn anything_may_break_and_nothing_acked_is_lost() {
         ("states of group 0 installed", sum(&reports, |c| c.states_installed)),
         ("intents confirmed", sum(&reports, |c| c.confirmed)),
     ];
-    println!("{} mixed seeds: {happened:?}", reports.len());
-    for (what, count) in happened {
-        assert!(count >= 10, "only {count} {what} in {} seeds", reports.len());
-    }
+    assert_happened("mixed", &reports, &happened);
 }
 
 #[test]
@@ -81,10 +85,7 @@ fn lost_disks_cost_nothing_acked() {
         ("nodes lost", sum(&reports, |c| c.lost)),
         ("starts refused", sum(&reports, |c| c.refused_starts)),
     ];
-    println!("{} lost-disks seeds: {happened:?}", reports.len());
-    for (what, count) in happened {
-        assert!(count >= 10, "only {count} {what} in {} seeds", reports.len());
-    }
+    assert_happened("lost-disks", &reports, &happened);
     // Damage of a disk is found by a node at its start or while it runs, and never served.
     let found = sum(&reports, |c| c.lost) - sum(&reports, |c| c.restored) - sum(&reports, |c| c.wiped);
     assert!(found >= 10, "only {found} nodes found damage");

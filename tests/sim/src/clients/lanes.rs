@@ -4,7 +4,7 @@ use bytes::Bytes;
 use dlog_client::machines::{Find, Given, Lane, LaneOptions};
 use dlog_consensus::Acks;
 use dlog_core::{Codec, LogId, MonotonicTime, Offset, ProducerId, Record, TimestampMs};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The first number of such a producer: others count from 0.
@@ -67,8 +67,8 @@ pub struct LaneProducer {
     pub batches: u64,
     /// Records that were sent and whose fate isn't known, by their numbers.
     pub sealed: BTreeMap<u64, Sealed>,
-    /// Batches that were registered, by fingerprint, and how many of their records aren't settled.
-    pub known: BTreeMap<u64, u64>,
+    /// The fingerprints of the batches that were registered.
+    pub known: BTreeSet<u64>,
     /// Attempts that are out on the link.
     pub out: Vec<u64>,
     /// When the records that aren't told were given, in nanoseconds.
@@ -111,7 +111,7 @@ impl LaneProducer {
             wake: None,
             batches: 0,
             sealed: BTreeMap::new(),
-            known: BTreeMap::new(),
+            known: BTreeSet::new(),
             out: Vec::new(),
             since: BTreeMap::new(),
             given: 0,

@@ -4,7 +4,7 @@ use super::{Event, Phase, World};
 use crate::clients::operators::Purpose;
 use crate::clients::producers::Producer;
 use crate::clients::{Answer, Asker};
-use crate::node::{Inbound, id_of, number_of};
+use crate::node::{Inbound, directory_of, id_of, name_of, number_of};
 use crate::options::TopicOptions;
 use crate::report::Failure;
 use crate::schedule::MILLISECOND;
@@ -29,7 +29,7 @@ const REPLICAS_MAX: usize = 5;
 impl World {
     /// The nodes as they bootstrap.
     pub(crate) fn bootstrap_set(&self) -> BootstrapSet {
-        let members = (1..=self.nodes.len() as u8).map(|node| (format!("n{node}"), [node; 16]));
+        let members = (0..self.nodes.len()).map(|node| (name_of(node), directory_of(node)));
         BootstrapSet::new(members).expect("names and directories of the simulated nodes are distinct")
     }
 
@@ -121,13 +121,13 @@ impl World {
         }
         let body = CommandBody::RegisterNode(RegisterNode {
             node: id_of(node).0,
-            name: format!("n{}", node + 1),
-            client_address: format!("n{}:1", node + 1),
-            peer_address: format!("n{}:2", node + 1),
+            name: name_of(node),
+            client_address: format!("{}:1", name_of(node)),
+            peer_address: format!("{}:2", name_of(node)),
             version: "0".to_owned(),
             shards: 1,
             boot: self.nodes[node].process.as_ref().map_or(0, |process| process.door.claim.boot.number),
-            directory: vec![node as u8 + 1; 16],
+            directory: directory_of(node).to_vec(),
             ..RegisterNode::default()
         });
         self.command(body, Purpose::Register { node, life });

@@ -68,7 +68,7 @@ impl World {
             self.lose(node, Lost::Damaged);
             return Ok(());
         }
-        if !self.is_disk_bad(node) && self.nodes[node].lost.is_none() {
+        if !self.is_disk_bad(node) && !self.is_lost(node) {
             return Err(Failure::crash(format!("node {node}'s store, on a healthy disk: {error}")));
         }
         self.note(format_args!("node {node}'s store: {error}"));

@@ -3,7 +3,7 @@
 
 use super::World;
 use super::starts::{CLUSTER, SHARD};
-use crate::node::{Lost, id_of, number_of};
+use crate::node::{Lost, directory_of, id_of, name_of, number_of};
 use crate::report::Failure;
 use crate::schedule::MILLISECOND;
 use dlog_consensus::PeerMessage;
@@ -18,6 +18,9 @@ use std::rc::Rc;
 
 /// How often what was told is saved, at most.
 const SAVE_EVERY: u64 = 300 * MILLISECOND;
+
+/// A directory that was wiped is that of this many nodes later: of none that there is.
+const WIPED: usize = 0x80;
 
 /// A message with what its sender's stream said first.
 #[derive(Clone, Debug)]
@@ -90,11 +93,6 @@ impl Door {
     }
 }
 
-/// A node's name, counted from 0 here.
-fn name_of(node: usize) -> String {
-    format!("n{}", node + 1)
-}
-
 /// What the next start of a copied directory would say; `None` if it can't be started.
 pub fn next_claim(copy: &SimDisk, options: StoreOptions, random: u64) -> Option<Claim> {
     let mut identity = Identity::load(copy, "").ok()??;
@@ -105,9 +103,8 @@ pub fn next_claim(copy: &SimDisk, options: StoreOptions, random: u64) -> Option<
 
 /// Whether the node of this directory would refuse a claim by what its disk knows.
 pub fn would_refuse(disk: &SimDisk, claim: &Claim) -> bool {
-    let (Ok(Some(own)), Ok(mut boots)) = (Identity::load(disk, ""), BootTable::load(disk, "")) else { return false };
-    // On a disk of its own: nothing is noted.
-    boots.admit(&SimDisk::with_seed(0), "", &own, claim).is_err()
+    let (Ok(Some(own)), Ok(boots)) = (Identity::load(disk, ""), BootTable::load(disk, "")) else { return false };
+    boots.check(&own, claim).is_err()
 }
 
 impl World {
@@ -115,7 +112,7 @@ impl World {
     pub(crate) fn open_door(&mut self, node: usize) -> Result<Door, StorageError> {
         // A directory that was wiped is another one.
         let wiped = self.nodes[node].lost == Some(Lost::Wiped);
-        let directory = DirectoryId([node as u8 + if wiped { 0x81 } else { 1 }; 16]);
+        let directory = DirectoryId(directory_of(if wiped { WIPED + node } else { node }));
         let (set, random) = (self.bootstrap_set(), self.random.u64(..));
         Door::open(&self.nodes[node].disk, node, directory, &set, random)
     }
@@ -172,7 +169,7 @@ impl World {
                 let other = number_of(claim.node);
                 let runs = |one: &crate::node::Process| one.door.claim.boot == claim.boot;
                 let newest = self.nodes[other].process.as_ref().is_some_and(runs);
-                if newest && self.nodes[other].lost.is_none() && self.nodes[node].lost.is_none() {
+                if newest && !self.is_lost(other) && !self.is_lost(node) {
                     return Err(Failure::correctness(format!("node {node} refuses node {other}: {refused}")));
                 }
                 Ok(false)

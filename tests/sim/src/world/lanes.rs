@@ -135,14 +135,13 @@ impl World {
     fn lane_sealed(&mut self, lane: usize, batch: &Bytes) -> Result<(), Failure> {
         let key = key_of(batch);
         let one = &mut self.lanes[lane];
-        if one.known.contains_key(&key) {
+        if !one.known.insert(key) {
             return Ok(());
         }
         let decoded = decode_records(batch).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let decoded =
             decoded.map_err(|error| Failure::correctness(format!("a lane made a batch that is none: {error}")))?;
         let records = decoded.len() as u64;
-        one.known.insert(key, records);
         for (place, found) in decoded.into_iter().enumerate() {
             let number = found.record.key.as_deref().and_then(LaneProducer::record_of);
             let sealed = Sealed { key, place: place as u64, records, since: self.schedule.now() };

@@ -24,9 +24,14 @@ const EVACUATE: u64 = 300 * MILLISECOND;
 const UNSOUND_MAX: usize = 2;
 
 impl World {
+    /// Whether a node is out for good.
+    pub(crate) fn is_lost(&self, node: usize) -> bool {
+        self.nodes[node].lost.is_some()
+    }
+
     /// Whether a node is counted on: nobody touched its disk.
     pub(crate) fn is_sound(&self, node: usize) -> bool {
-        self.nodes[node].lost.is_none() && !self.nodes[node].decayed
+        !self.is_lost(node) && !self.nodes[node].decayed
     }
 
     /// Whether most of these nodes are sound.
@@ -40,7 +45,7 @@ impl World {
     }
 
     fn lost_nodes(&self) -> BTreeSet<u32> {
-        let lost = |node: &usize| self.nodes[*node].lost.is_some();
+        let lost = |node: &usize| self.is_lost(*node);
         (0..self.nodes.len()).filter(lost).map(|node| node as u32 + 1).collect()
     }
 
@@ -74,6 +79,11 @@ impl World {
         partitions_keep && self.directory.is_settled(LogId::GROUP_ZERO) && keeps(&self.directory.metadata_voters())
     }
 
+    /// The nodes whose disks may be touched.
+    fn touchable(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| self.may_touch(*node)).collect()
+    }
+
     /// Takes a copy of a node's disk, as it is at this moment.
     pub(crate) fn copy_disk(&mut self, node: usize) {
         if self.is_sound(node) {
@@ -87,14 +97,14 @@ impl World {
     /// Puts the copy of a node's disk back, if all others would notice. A node whose copy is as good as its disk is not lost.
     pub(crate) fn restore_disk(&mut self) {
         let random = self.fault_random.u64(..);
-        let noticed = |node: usize| {
-            let copy = self.nodes[node].copy.as_ref();
+        let candidates = self.touchable();
+        let noticed = |node: &usize| {
+            let copy = self.nodes[*node].copy.as_ref();
             let claim = copy.and_then(|copy| next_claim(&copy.disk, self.options.store, random));
-            let mut others = (0..self.nodes.len()).filter(|other| *other != node && self.is_sound(*other));
+            let mut others = (0..self.nodes.len()).filter(|other| other != node && self.is_sound(*other));
             claim.is_some_and(|claim| others.all(|other| would_refuse(&self.nodes[other].disk, &claim)))
         };
-        let candidates: Vec<usize> =
-            (0..self.nodes.len()).filter(|node| self.may_touch(*node) && noticed(*node)).collect();
+        let candidates: Vec<usize> = candidates.into_iter().filter(noticed).collect();
         let Some(node) = self.fault_random.choice(candidates) else { return };
         let Some(copy) = self.nodes[node].copy.take() else { return };
         self.counts.restored += 1;
@@ -105,8 +115,7 @@ impl World {
 
     /// Empties a disk.
     pub(crate) fn wipe_disk(&mut self) {
-        let candidates: Vec<usize> = (0..self.nodes.len()).filter(|node| self.may_touch(*node)).collect();
-        let Some(node) = self.fault_random.choice(candidates) else { return };
+        let Some(node) = self.fault_random.choice(self.touchable()) else { return };
         self.counts.wiped += 1;
         self.lose(node, Lost::Wiped);
         let seed = self.fault_random.u64(..);
@@ -116,8 +125,7 @@ impl World {
 
     /// Changes synced bytes of a disk while its node is down. It may come back and find out, early or late or never.
     pub(crate) fn decay_disk(&mut self) {
-        let candidates: Vec<usize> = (0..self.nodes.len()).filter(|node| self.may_touch(*node)).collect();
-        let Some(node) = self.fault_random.choice(candidates) else { return };
+        let Some(node) = self.fault_random.choice(self.touchable()) else { return };
         let lose = self.draw_loss();
         self.kill(node, lose);
         let decayed = decay(&self.nodes[node].disk, SHARD, Reach::Proved, &mut self.fault_random);
@@ -198,6 +206,6 @@ impl World {
             catalogue.partitions().flat_map(|partition| partition.holders.iter().map(|replica| replica.node()));
         partitions
             .chain(catalogue.metadata_voters().intended.iter().copied())
-            .all(|node| self.nodes[number_of(node)].lost.is_none())
+            .all(|node| !self.is_lost(number_of(node)))
     }
 }

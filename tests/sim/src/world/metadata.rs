@@ -146,7 +146,7 @@ impl World {
             None,
             format_args!("node {node} catalogue {}", process.catalogue.applied()),
         );
-        if self.nodes[node].lost.is_some() {
+        if self.is_lost(node) {
             return Ok(());
         }
         let seen = self.checkers.catalogues.seen(id_of(node), &process.catalogue);
@@ -221,7 +221,7 @@ impl World {
         let (log, intent) = (LogId::GROUP_ZERO, LogIndex::ZERO);
         let membership = Membership::of_group_zero(members).encode();
         process.inbox.push_back(Inbound::Start(NewReplica { replica, log, membership, intent, preferred }));
-        process.local.add(LocalReplica { replica, log, intent, settings: None, told: None });
+        process.local.add(LocalReplica::untold(replica, log, intent));
     }
 
     /// A new replica.
@@ -237,7 +237,7 @@ impl World {
             return Ok(());
         }
         self.trace.note(self.schedule.now(), None, format_args!("node {node} starts replica {replica} of log {log}"));
-        if self.nodes[node].lost.is_none() {
+        if !self.is_lost(node) {
             self.checkers.promises.created(replica).map_err(Failure::correctness)?;
         }
         let create = Create { intent, membership, start: LogPoint::default() };
@@ -262,7 +262,7 @@ impl World {
         ended: LogIndex,
     ) -> Result<(), Failure> {
         self.trace.note(self.schedule.now(), None, format_args!("node {node} deletes replica {replica}"));
-        if let Some(log) = self.directory.log_of(replica).filter(|_| self.nodes[node].lost.is_none()) {
+        if let Some(log) = self.directory.log_of(replica).filter(|_| !self.is_lost(node)) {
             let left = self.checkers.of(log).members.has_left(replica);
             let may = left.or_else(|still| {
                 let unwanted = self.checkers.catalogues.may_delete(log);

@@ -113,7 +113,7 @@ impl World {
     /// Whether so many of a log's replicas may be up that it must go on.
     fn is_owed(&self, log: LogId) -> bool {
         let nodes = self.directory.nodes_of(log);
-        let up = nodes.iter().filter(|node| !self.nodes[**node].held_down && self.nodes[**node].lost.is_none()).count();
+        let up = nodes.iter().filter(|node| !self.nodes[**node].held_down && !self.is_lost(**node)).count();
         // In the middle of a change nobody can say whose majority it needs.
         up >= majority(nodes.len()) && (self.directory.is_settled(log) || self.nodes.iter().all(|node| !node.held_down))
     }
@@ -152,7 +152,7 @@ impl World {
     /// Every node has the newest catalogue, and the replicas with the settings that it says, no others.
     fn is_catalogue_equal(&self) -> bool {
         let newest = self.directory.catalogue();
-        (0..self.nodes.len()).filter(|node| self.nodes[*node].lost.is_none()).all(|node| {
+        (0..self.nodes.len()).filter(|node| !self.is_lost(*node)).all(|node| {
             let Some(process) = &self.nodes[node].process else { return false };
             let id = id_of(node);
             let intended: BTreeSet<_> = newest.replicas_on(id).map(|(replica, _)| replica).collect();
@@ -170,7 +170,7 @@ impl World {
     fn is_log_equal(&self, log: LogId) -> bool {
         let Some(checks) = self.checkers.logs.get(&log) else { return false };
         let (last, end) = (checks.log.last(), checks.log.end());
-        let kept = |replica: &&ReplicaId| self.nodes[node_of(**replica)].lost.is_none();
+        let kept = |replica: &&ReplicaId| !self.is_lost(node_of(**replica));
         self.directory.replicas_of(log).iter().filter(kept).all(|replica| {
             let Some(process) = &self.nodes[node_of(*replica)].process else { return false };
             let Some(machine) = process.host.get(*replica) else { return false };
@@ -302,7 +302,7 @@ impl World {
     /// A node's disk alone, opened once more, holds all that was committed and is kept, and starts where the others do.
     fn check_disk(&mut self, node: usize, log_starts: &mut BTreeMap<LogId, Offset>) -> Result<(), Failure> {
         let fail = |what: String| Failure::correctness(format!("node {node}, opened at the end: {what}"));
-        if self.nodes[node].lost.is_some() {
+        if self.is_lost(node) {
             return Ok(());
         }
         let decayed = self.nodes[node].decayed;

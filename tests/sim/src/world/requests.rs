@@ -86,7 +86,7 @@ impl World {
 
     pub(crate) fn on_ask(&mut self, node: usize, mut inbound: Inbound) {
         // Nobody asks a node that was told to be lost.
-        if self.nodes[node].process.is_some() && self.nodes[node].lost.is_none() {
+        if self.nodes[node].process.is_some() && !self.is_lost(node) {
             self.stamp(node, &mut inbound);
             self.push(node, inbound);
         } else if let Some(asker) = asker_of(&inbound) {
@@ -214,7 +214,7 @@ impl World {
     }
 
     pub(crate) fn poll(&mut self, reader: usize, node: usize, log: LogId) -> Result<(), Failure> {
-        let Some(process) = self.nodes[node].process.as_ref().filter(|_| self.nodes[node].lost.is_none()) else {
+        let Some(process) = self.nodes[node].process.as_ref().filter(|_| !self.is_lost(node)) else {
             return Ok(());
         };
         let Some(&replica) = process.by_log.get(&log) else { return Ok(()) };

@@ -49,12 +49,12 @@ impl World {
                 self.schedule.after(tick, Event::Tick { node, life });
                 self.want_turn(node);
                 self.want_reconcile(node);
-                if self.nodes[node].lost.is_none() {
+                if !self.is_lost(node) {
                     self.introduce(node);
                 }
                 self.observe_all(node)
             }
-            Err(_) if self.nodes[node].lost.is_some() => {
+            Err(_) if self.is_lost(node) => {
                 // What was put back there isn't even whole.
                 self.nodes[node].lost = Some(Lost::Damaged);
                 Ok(())
@@ -99,7 +99,8 @@ impl World {
             return Err(if faulted { Failed::Storage(error) } else { Failed::Broken(told) });
         }
         let catalogue = self.load_catalogue(node).map_err(Failed::Broken)?;
-        let standing: Vec<LocalReplica> = restored.iter().map(local_replica).collect();
+        let untold = |one: &RestoredReplica| LocalReplica::untold(one.replica, one.log, one.intent);
+        let standing: Vec<LocalReplica> = restored.iter().map(untold).collect();
         let mut process = Process {
             door,
             host: Host::new(self.random.u64(..)),
@@ -128,7 +129,7 @@ impl World {
         let origin = state.origin().map_err(Failed::Storage)?;
         let found = StateFound { applied: state.applied(), origin };
         for replica in restored {
-            if self.nodes[node].lost.is_none() {
+            if !self.is_lost(node) {
                 self.checkers.promises.restored(&replica).map_err(Failed::Broken)?;
             }
             self.restore(&mut process, replica, &found)?;
@@ -195,11 +196,6 @@ impl World {
             self.schedule.after(delay.max(paused.saturating_sub(now)), Event::Turn { node, life });
         }
     }
-}
-
-fn local_replica(restored: &RestoredReplica) -> LocalReplica {
-    let (replica, log, intent) = (restored.replica, restored.log, restored.intent);
-    LocalReplica { replica, log, intent, settings: None, told: None }
 }
 
 fn store_reader(process: &Process, replica: ReplicaId) -> Option<dlog_storage::LogReader<SimDisk>> {

@@ -198,7 +198,7 @@ impl World {
         let said = std::mem::take(&mut process.outputs);
         let tables = process.host.producer_tables();
         for (replica, index, table) in &tables {
-            let Some(log) = self.directory.log_of(*replica).filter(|_| self.nodes[node].lost.is_none()) else {
+            let Some(log) = self.directory.log_of(*replica).filter(|_| !self.is_lost(node)) else {
                 continue;
             };
             let told = self.checkers.of(log).tables.told(*index, table);
@@ -262,7 +262,7 @@ impl World {
                 Output::Refused { from, refusal } => {
                     self.note_of(replica, format_args!("{replica} refuses a message of {from}: {refusal}"));
                 }
-                Output::Confirmed { .. } if self.nodes[node].lost.is_some() => {}
+                Output::Confirmed { .. } if self.is_lost(node) => {}
                 Output::Confirmed { intent, membership_index, membership } => {
                     self.note_of(
                         replica,
@@ -270,7 +270,7 @@ impl World {
                     );
                     self.confirm(node, replica, intent, membership_index, &membership);
                 }
-                Output::Fatal { .. } if self.nodes[node].lost.is_some() => {
+                Output::Fatal { .. } if self.is_lost(node) => {
                     // It got what it should not have been given, and noticed.
                     self.kill(node, LoseUnsynced::Nothing);
                     return Ok(());
@@ -299,7 +299,7 @@ impl World {
 
     /// A message leaves.
     fn post(&mut self, node: usize, message: PeerMessage) -> Result<(), Failure> {
-        if !self.options.broken.spares_promises() && self.nodes[node].lost.is_none() {
+        if !self.options.broken.spares_promises() && !self.is_lost(node) {
             let log = self.directory.log_of(message.from);
             self.checkers.promises.sent(&message).map_err(|what| Failure::correctness(what).about(log))?;
         }
@@ -322,7 +322,7 @@ impl World {
 
     /// A replica leads, as somebody is told: before that it may have taken the lead, lost its power, and forgotten it.
     fn leads(&mut self, node: usize, replica: ReplicaId, term: Term) -> Result<(), Failure> {
-        if self.nodes[node].lost.is_some() {
+        if self.is_lost(node) {
             return Ok(());
         }
         let Some(log) = self.directory.log_of(replica) else { return Ok(()) };
@@ -424,7 +424,7 @@ impl World {
 
     /// Shows the checkers what a replica has committed and written out since the last look.
     pub(crate) fn observe(&mut self, node: usize, replica: ReplicaId) -> Result<(), Failure> {
-        if self.nodes[node].lost.is_some() {
+        if self.is_lost(node) {
             return Ok(());
         }
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
