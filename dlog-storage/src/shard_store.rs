@@ -14,8 +14,7 @@ use crate::checkpoint::{Mark, MarkKind};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::identity::ClusterId;
-use crate::journal::group::estimated_bytes;
-use crate::journal::{GroupFailure, Journal, JournalOptions};
+use crate::journal::{GroupFailure, GroupWeight, Journal, JournalOptions, weight};
 use crate::log::Log;
 use crate::log_state::{LogOptions, LogState};
 use crate::producers;
@@ -386,10 +385,16 @@ impl<D: Disk> ShardStore<D> {
         self.journal.prepare(bytes).map_err(|error| self.judge(error))
     }
 
-    /// Whether a group with so many bytes of payload in so many frames would be taken now. If not, producers are to be
-    /// told `overloaded`, and a checkpoint is due; groups without frames are taken for a while longer.
-    pub fn journal_has_room(&self, payload_bytes: u64, frames: u64) -> bool {
-        self.journal.has_room(estimated_bytes(payload_bytes, frames, frames))
+    /// How many of these queued writes, from the first on, make the next group, and what that weighs: about `target` bytes but
+    /// at least one write, and no more than an empty journal file takes.
+    pub fn next_group(&self, queued: impl Iterator<Item = GroupWeight>, target: usize) -> (usize, GroupWeight) {
+        weight::choose(queued, target, |group| self.journal.fits(group.journal_bytes()))
+    }
+
+    /// Whether such a group would be taken now. If not, producers are to be told `overloaded`, and a checkpoint is due; groups
+    /// without frames are taken for a while longer.
+    pub fn has_room(&self, group: GroupWeight) -> bool {
+        group.frames == 0 || self.journal.has_room(group.journal_bytes())
     }
 
     /// A reader of a replica's log; `None` if it isn't here or not written out yet.

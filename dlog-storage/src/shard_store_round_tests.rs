@@ -9,6 +9,32 @@ use dlog_core::write::LogPoint;
 use dlog_core::{Frame, FrameKind, LogId, Term};
 
 #[test]
+fn what_queued_is_cut_into_groups_that_a_file_takes() {
+    let disk = SimDisk::with_seed(1);
+    let (mut store, _) = open(&disk);
+    store.commit(vec![write(id(1), 0, vec![create_op(LogPoint::default())])]).expect("committed");
+    // Their tables weigh more than their frames: by bytes of frames alone all of them would be one group.
+    let (mut at, mut queued) = (LogPoint::default(), Vec::new());
+    for _ in 0..2000 {
+        let frame = frame(LogId(1), at, 1, vec![7; 1]);
+        at = after(&frame);
+        queued.push(write(id(1), 0, vec![WriteOp::Append(vec![frame])]));
+    }
+    let mut groups = 0;
+    while !queued.is_empty() {
+        let (count, weight) = store.next_group(queued.iter().map(GroupWeight::of), usize::MAX);
+        if !store.has_room(weight) {
+            store.checkpoint(Vec::new()).expect("made");
+            store.checkpoint(Vec::new()).expect("made");
+        }
+        assert!(store.has_room(weight), "with every file free there is room for {weight:?}");
+        store.commit(queued.drain(..count).collect()).expect("committed");
+        groups += 1;
+    }
+    assert!(groups > 1, "the journal's files are small");
+}
+
+#[test]
 fn a_commit_is_one_write_and_one_sync() {
     let disk = SimDisk::with_seed(1);
     let (mut store, _) = open(&disk);
@@ -163,7 +189,8 @@ fn a_full_journal_says_so_and_keeps_room_for_votes() {
         }
     };
     assert!(matches!(full, StorageError::JournalFull { .. }), "{full}");
-    assert!(!store.journal_has_room(3000, 1));
+    let one_frame = GroupWeight { bytes: 3000, frames: 1, writes: 1 };
+    assert!(!store.has_room(one_frame));
     assert!(store.wants_checkpoint());
     assert_eq!(store.stats().journal_files, options().journal.files_max);
     let hard = WriteOp::HardState { term: Term(5), vote: None };
@@ -172,7 +199,7 @@ fn a_full_journal_says_so_and_keeps_room_for_votes() {
     store.checkpoint(Vec::new()).expect("made");
     assert_eq!(store.stats().journal_files_needed, 1);
     assert!(!store.wants_checkpoint());
-    assert!(store.journal_has_room(3000, 1));
+    assert!(store.has_room(one_frame));
     let frame = frame(LogId(1), at, 1, vec![7; 3000]);
     store.commit(vec![write(id(1), 0, vec![WriteOp::Append(vec![frame])])]).expect("goes on");
     disk.crash();

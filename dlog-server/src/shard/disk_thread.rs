@@ -13,6 +13,7 @@ use bytes::Bytes;
 use dlog_consensus::WriteId;
 use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_core::{LogIndex, ReplicaId, ShardId, limits};
+use dlog_storage::journal::GroupWeight;
 use dlog_storage::{OsDisk, ShardStore, StorageError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -83,8 +84,7 @@ pub struct DiskThread {
 struct Queued {
     id: WriteId,
     write: ReplicaWrite,
-    bytes: usize,
-    frames: u64,
+    weight: GroupWeight,
 }
 
 /// What stands between two messages.
@@ -172,9 +172,9 @@ impl DiskThread {
                 self.state.idle_since = None;
                 self.state.said.push_back((writes.len(), said));
                 for (id, write) in writes {
-                    let (bytes, frames) = weight(&write);
-                    self.state.queued_bytes += bytes;
-                    self.state.writes.push_back(Queued { id, write, bytes, frames });
+                    let weight = GroupWeight::of(&write);
+                    self.state.queued_bytes += weight.bytes;
+                    self.state.writes.push_back(Queued { id, write, weight });
                 }
             }
             DiskMessage::Producers(tables) => {
@@ -212,19 +212,15 @@ impl DiskThread {
 
     /// One group; false if there is no room for it now.
     fn commit_group(&mut self) -> Result<bool, StorageError> {
-        let (mut count, mut bytes, mut frames) = (0, 0, 0);
-        for queued in &self.state.writes {
-            if count > 0 && bytes + queued.bytes > limits::JOURNAL_GROUP_BYTES_TARGET {
-                break;
-            }
-            (count, bytes, frames) = (count + 1, bytes + queued.bytes, frames + queued.frames);
-        }
-        if frames > 0 && !self.store.journal_has_room(bytes as u64, frames) {
+        let queued = self.state.writes.iter().map(|queued| queued.weight);
+        let (count, weight) = self.store.next_group(queued, limits::JOURNAL_GROUP_BYTES_TARGET);
+        if !self.store.has_room(weight) {
             return Ok(false);
         }
+        let bytes = weight.bytes;
         let (mut group, mut weights) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for Queued { id, write, bytes, frames } in self.state.writes.drain(..count) {
-            weights.push((id, write.replica, bytes, frames));
+        for Queued { id, write, weight } in self.state.writes.drain(..count) {
+            weights.push((id, write.replica, weight));
             group.push(write);
         }
         let syncs = group.iter().any(|write| !write.ops.is_empty());
@@ -238,8 +234,8 @@ impl DiskThread {
             Err(error) if is_full(&error) => {
                 tracing::error!(%error, "a group can't be written; it waits for space");
                 let again = weights.into_iter().zip(group).rev();
-                for ((id, _, bytes, frames), write) in again {
-                    self.state.writes.push_front(Queued { id, write, bytes, frames });
+                for ((id, _, weight), write) in again {
+                    self.state.writes.push_front(Queued { id, write, weight });
                 }
                 return Ok(false);
             }
@@ -386,14 +382,4 @@ fn creates(write: &ReplicaWrite) -> bool {
 
 fn is_full(error: &StorageError) -> bool {
     matches!(error, StorageError::Full { .. } | StorageError::JournalFull { .. })
-}
-
-/// Bytes and frames of a write.
-fn weight(write: &ReplicaWrite) -> (usize, u64) {
-    write.ops.iter().fold((0, 0), |(bytes, frames), op| match op {
-        WriteOp::Append(more) => {
-            (bytes + more.iter().map(dlog_core::Frame::encoded_bytes).sum::<usize>(), frames + more.len() as u64)
-        }
-        _ => (bytes + 64, frames),
-    })
 }

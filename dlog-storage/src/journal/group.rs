@@ -4,7 +4,6 @@
 use super::format::{self, GROUP_ALIGN, GROUP_HEADER_BYTES, GroupHeader, GroupKind, group_bytes, header_crc};
 use crate::identity::ClusterId;
 use bytes::Bytes;
-use dlog_core::frame::FRAME_HEADER_BYTES;
 use dlog_core::write::{ReplicaWrite, WriteOp};
 use dlog_core::{Frame, FrameKind, LogId, LogIndex, ReplicaId, ShardId};
 
@@ -227,12 +226,6 @@ fn stored_batch_crc(payload: &[u8]) -> u32 {
 
 fn header_bytes(file: &[u8], at: usize) -> Option<&[u8; GROUP_HEADER_BYTES]> {
     file.get(at..at.checked_add(GROUP_HEADER_BYTES)?)?.first_chunk()
-}
-
-/// Bytes that a group of such frames and writes takes at most: for asking whether there is room before it is made.
-pub fn estimated_bytes(payload_bytes: u64, frames: u64, writes: u64) -> u64 {
-    const WRITE_BYTES: u64 = 256;
-    group_bytes(frames * FRAME_HEADER_BYTES as u64 + writes * WRITE_BYTES, payload_bytes)
 }
 
 #[cfg(test)]

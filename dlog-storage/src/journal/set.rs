@@ -206,9 +206,12 @@ impl<D: Disk> Journal<D> {
             Next::Ready(_) | Next::Filling(_) => true,
             Next::None => !self.spare.is_empty() || self.old.len() + 1 < self.options.files_max,
         };
-        let in_next = self.options.file_bytes - GROUP_ALIGN - FIRST_GROUP_AT;
-        let needed = bytes + self.options.reserve_bytes;
-        needed <= self.room_in_current() || (further && needed <= in_next)
+        bytes + self.options.reserve_bytes <= self.room_in_current() || (further && self.fits(bytes))
+    }
+
+    /// Whether an empty file takes a group with frames of so many bytes. A larger one would wait for ever.
+    pub fn fits(&self, bytes: u64) -> bool {
+        bytes + self.options.reserve_bytes + GROUP_ALIGN + FIRST_GROUP_AT <= self.options.file_bytes
     }
 
     /// Does a slice of the work of making the next file ready: at most about `budget` bytes are written. True when there

@@ -11,6 +11,7 @@ use crate::schedule::{MICROSECOND, MILLISECOND};
 use dlog_consensus::WriteId;
 use dlog_core::ReplicaId;
 use dlog_core::write::{ReplicaWrite, WriteOp};
+use dlog_storage::journal::GroupWeight;
 use dlog_storage::{LoseUnsynced, StorageError};
 use std::collections::BTreeMap;
 
@@ -125,9 +126,9 @@ impl World {
                 _ => {}
             }
         }
-        let (count, bytes, frames) = group_of(disk);
-        let room = frames == 0 || store.journal_has_room(bytes as u64, frames);
-        if count > 0 && room {
+        let weights = disk.writes.iter().map(|(_, write)| GroupWeight::of(write));
+        let (count, weight) = store.next_group(weights, GROUP_BYTES_TARGET);
+        if count > 0 && store.has_room(weight) {
             let group: Vec<(WriteId, ReplicaWrite)> = disk.writes.drain(..count).collect();
             let mut delay = self.sync_time(node);
             if self.options.broken == Broken::SyncLater {
@@ -355,26 +356,4 @@ fn prepare(process: &mut Process, bytes: u64) -> Result<bool, StorageError> {
 fn last_ids(group: &[(WriteId, ReplicaWrite)]) -> Vec<(ReplicaId, WriteId)> {
     let ids: BTreeMap<ReplicaId, WriteId> = group.iter().map(|(id, write)| (write.replica, *id)).collect();
     ids.into_iter().collect()
-}
-
-/// How many of the queued writes make the next group, and their bytes and frames.
-fn group_of(disk: &DiskThread) -> (usize, usize, u64) {
-    let (mut count, mut bytes, mut frames) = (0, 0, 0);
-    for (_, write) in &disk.writes {
-        let (more_bytes, more_frames) = weight(write);
-        if count > 0 && bytes + more_bytes > GROUP_BYTES_TARGET {
-            break;
-        }
-        (count, bytes, frames) = (count + 1, bytes + more_bytes, frames + more_frames);
-    }
-    (count, bytes, frames)
-}
-
-fn weight(write: &ReplicaWrite) -> (usize, u64) {
-    write.ops.iter().fold((0, 0), |(bytes, frames), op| match op {
-        WriteOp::Append(more) => {
-            (bytes + more.iter().map(dlog_core::Frame::encoded_bytes).sum::<usize>(), frames + more.len() as u64)
-        }
-        _ => (bytes + 64, frames),
-    })
 }

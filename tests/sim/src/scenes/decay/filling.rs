@@ -4,6 +4,7 @@ use crate::clients::batches;
 use bytes::Bytes;
 use dlog_core::write::{Create, LogPoint, ReplicaWrite, WriteOp};
 use dlog_core::{Frame, FrameKind, LogId, LogIndex, NodeId, ReplicaId, ShardId, Term, batch};
+use dlog_storage::journal::GroupWeight;
 use dlog_storage::{
     ClusterId, JournalOptions, LogOptions, LoseUnsynced, ShardIdentity, ShardStore, SimDisk, StorageError, StoreOptions,
 };
@@ -21,8 +22,8 @@ const VALUE_BYTES_MAX: usize = 3_000;
 const CHECKPOINT_EVERY: u64 = 25;
 /// And so many after one is wanted.
 const CHECKPOINT_SOON: u64 = 16;
-/// The most bytes of a group, generously.
-const GROUP_BYTES_MAX: u64 = 32 << 10;
+/// The most that a group weighs, generously.
+const GROUP_MAX: GroupWeight = GroupWeight { bytes: 32 << 10, frames: 1, writes: 1 };
 /// The time of the first batch.
 const FIRST_TIME: i64 = 1_000_000;
 
@@ -98,7 +99,7 @@ pub(crate) fn fill(disk: &SimDisk, random: &mut fastrand::Rng) -> Result<Acked, 
         store.write_out()?;
         store.prepare(64 << 10)?;
         let chance = match store.wants_checkpoint() {
-            _ if !store.journal_has_room(GROUP_BYTES_MAX, 1) => 1,
+            _ if !store.has_room(GROUP_MAX) => 1,
             true => CHECKPOINT_SOON,
             false => CHECKPOINT_EVERY,
         };
