@@ -81,7 +81,7 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
-/// The fixed part of a frame, as read from bytes; nothing is checked but the kind.
+/// The fixed part of a frame, as read from bytes: its kind is known, and behind it index and offsets can be counted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     /// Bytes of payload that follow.
@@ -119,6 +119,14 @@ pub enum FrameError {
     /// Reserved bytes aren't zero: written by a newer version, or damaged.
     #[error("reserved bytes of the frame header are not zero")]
     Reserved,
+    /// Index or offsets are greater than any: damaged, or never written by dlog.
+    #[error("index {index} or base offset {base_offset} of the frame is greater than any")]
+    Range {
+        /// The frame's index.
+        index: LogIndex,
+        /// The frame's base offset.
+        base_offset: Offset,
+    },
     /// The bytes don't match their checksum.
     #[error("frame checksum is {found:#010x}, the header says {stored:#010x}")]
     Checksum {
@@ -211,7 +219,7 @@ impl FrameHeader {
     /// Reads the fixed part. The CRC can't be checked without the payload.
     ///
     /// # Errors
-    /// [`FrameError::Short`], [`FrameError::Kind`] or [`FrameError::Reserved`].
+    /// [`FrameError::Short`], [`FrameError::Kind`], [`FrameError::Reserved`] or [`FrameError::Range`].
     pub fn decode(bytes: &[u8]) -> Result<FrameHeader, FrameError> {
         let Some(fixed) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
             return Err(FrameError::Short { needed: FRAME_HEADER_BYTES, have: bytes.len() });
@@ -222,13 +230,18 @@ impl FrameHeader {
         if fixed[5..8] != [0, 0, 0] {
             return Err(FrameError::Reserved);
         }
+        let (index, base_offset, record_count) = (LogIndex(u64_at(16)), Offset(u64_at(24)), u32_at(32));
+        let end = base_offset.0.checked_add(u64::from(record_count));
+        if index >= LogIndex::MAX || end.is_none_or(|end| end > Offset::MAX.0) {
+            return Err(FrameError::Range { index, base_offset });
+        }
         Ok(FrameHeader {
             payload_bytes: u32_at(0),
             kind,
             term: Term(u64_at(8)),
-            index: LogIndex(u64_at(16)),
-            base_offset: Offset(u64_at(24)),
-            record_count: u32_at(32),
+            index,
+            base_offset,
+            record_count,
             previous_crc: u32_at(36),
             crc: u32_at(40),
         })
@@ -259,7 +272,7 @@ mod tests {
             .prop_map(|(log, kind, [term, index, offset], [count, previous], payload)| {
                 let kind = FrameKind::from_number(kind).expect("1 to 6 are kinds");
                 let payload = Bytes::from(payload);
-                let (term, index, offset) = (Term(term), LogIndex(index), Offset(offset >> 1));
+                let (term, index, offset) = (Term(term), LogIndex(index >> 2), Offset(offset >> 2));
                 (LogId(log), Frame::new(LogId(log), kind, term, index, offset, count, previous, payload))
             })
     }
@@ -309,6 +322,24 @@ mod tests {
         let mut inside = payload.clone();
         inside[FRAME_COVERED_BATCH_BYTES - 1] ^= 1;
         assert_ne!(make(inside).crc, make(payload).crc);
+    }
+
+    /// Behind a good checksum too: whoever asks for the next index or offset must get one.
+    #[test]
+    fn numbers_that_nothing_can_follow_are_refused() {
+        let decoded = |index, offset, count| {
+            let (index, offset) = (LogIndex(index), Offset(offset));
+            let frame = Frame::new(LogId(5), FrameKind::Records, Term(1), index, offset, count, 0, Bytes::new());
+            let mut bytes = Vec::new();
+            frame.encode_into(&mut bytes);
+            Frame::decode(LogId(5), &Bytes::from(bytes)).map(|frame| (frame.index.next(), frame.next_offset()))
+        };
+        let (index, offset) = (LogIndex::MAX.0 - 1, Offset::MAX.0);
+        assert_eq!(decoded(index, offset - 3, 3), Ok((LogIndex(index + 1), Offset::MAX)));
+        for (index, offset, count) in [(index, offset, 1), (index + 1, 0, 1), (u64::MAX, 0, 1), (1, u64::MAX, 1)] {
+            let refused = FrameError::Range { index: LogIndex(index), base_offset: Offset(offset) };
+            assert_eq!(decoded(index, offset, count), Err(refused));
+        }
     }
 
     proptest! {

@@ -93,6 +93,8 @@ impl LogId {
 impl LogIndex {
     /// Stands before the first entry.
     pub const ZERO: LogIndex = LogIndex(0);
+    /// Every frame that is read has a lower one, so its index can be counted on.
+    pub const MAX: LogIndex = LogIndex(i64::MAX as u64);
 
     /// The index after this one.
     pub const fn next(self) -> LogIndex {

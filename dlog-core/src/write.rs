@@ -95,6 +95,13 @@ pub struct LogPoint {
     pub crc: u32,
 }
 
+impl LogPoint {
+    /// Whether a frame can follow: false for numbers that no log reaches. Whoever reads a point from bytes asks this.
+    pub fn can_be_followed(&self) -> bool {
+        self.index < LogIndex::MAX && self.next_offset <= Offset::MAX
+    }
+}
+
 /// Where a term begins in a log. Kept for each log in order: strictly rising terms and indexes. They answer Raft's
 /// `term(index)` without touching the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

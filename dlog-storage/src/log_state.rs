@@ -271,12 +271,13 @@ fn take_count(bytes: &mut &[u8]) -> Result<u32, String> {
 }
 
 fn take_point(bytes: &mut &[u8]) -> Result<LogPoint, String> {
-    Ok(LogPoint {
+    let point = LogPoint {
         index: LogIndex(take_u64(bytes)?),
         term: Term(take_u64(bytes)?),
         next_offset: Offset(take_u64(bytes)?),
         crc: u32::from_le_bytes(take(bytes)?),
-    })
+    };
+    if point.can_be_followed() { Ok(point) } else { Err(format!("nothing can follow {point:?}")) }
 }
 
 #[cfg(test)]

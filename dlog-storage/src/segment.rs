@@ -90,6 +90,15 @@ impl SegmentHeader {
             return Err(format!("segment version {} is not known; use the dlog that wrote it", u32_at(8)));
         }
         let first = u64_at(56).checked_sub(1).ok_or("the first frame can't have index 0")?;
+        let start = LogPoint {
+            index: LogIndex(first),
+            term: Term(u64_at(72)),
+            next_offset: Offset(u64_at(64)),
+            crc: u32_at(80),
+        };
+        if !start.can_be_followed() {
+            return Err(format!("it begins after {start:?}, which nothing can follow"));
+        }
         Ok(SegmentHeader {
             identity: LogIdentity {
                 cluster: ClusterId(fixed[16..32].try_into().expect("sixteen bytes")),
@@ -97,12 +106,7 @@ impl SegmentHeader {
                 replica: ReplicaId(u64_at(40)),
             },
             generation: u64_at(48),
-            start: LogPoint {
-                index: LogIndex(first),
-                term: Term(u64_at(72)),
-                next_offset: Offset(u64_at(64)),
-                crc: u32_at(80),
-            },
+            start,
         })
     }
 }

@@ -38,6 +38,15 @@ fn golden_bytes() {
     assert_eq!(header.encode()[124..], crc32c::crc32c(&header.encode()[..124]).to_le_bytes());
 }
 
+/// Behind a good checksum: the first frame's index and offset are counted on from there.
+#[test]
+fn a_start_that_nothing_can_follow_is_refused() {
+    for start in [point(u64::MAX - 1, 1, 0, 1), point(1, 1, u64::MAX, 1)] {
+        let header = SegmentHeader { identity: IDENTITY, generation: 3, start };
+        assert!(SegmentHeader::decode(&header.encode()).is_err(), "{start:?}");
+    }
+}
+
 #[test]
 fn names_are_read_back_and_others_refused() {
     let name = SegmentName { first_index: LogIndex(42), generation: 7 };

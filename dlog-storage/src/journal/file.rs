@@ -13,6 +13,8 @@ const SUFFIX: &str = ".journal";
 const MAGIC: [u8; 8] = *b"DLOGJRNL";
 const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 48;
+/// No file gets here, so that adding to a generation does not overflow.
+const GENERATION_MAX: u64 = i64::MAX as u64;
 /// Bytes of zeros in one write while a file is prepared: a slice short enough to stand before a group's write.
 const FILL_BYTES: usize = 256 << 10;
 
@@ -23,10 +25,11 @@ pub fn file_name(generation: u64) -> String {
     format!("{generation:020}{SUFFIX}")
 }
 
-/// The generation in a file's name; `None` for other names.
+/// The generation in a file's name; `None` for other names, and for a number so great that no file of ours has it: the next one
+/// could not be counted.
 pub fn generation_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX)?;
-    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+    let digits = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 20)?;
+    digits.parse().ok().filter(|generation| *generation <= GENERATION_MAX)
 }
 
 /// The first bytes of a file, for whoever looks at it. Groups carry all that decides.
@@ -136,8 +139,11 @@ mod tests {
     fn names_sort_by_generation() {
         assert_eq!(file_name(7), "00000000000000000007.journal");
         assert!(file_name(9) < file_name(10));
-        assert_eq!(generation_of(&file_name(u64::MAX)), Some(u64::MAX));
-        for other in ["7.journal", "x", "00000000000000000007.journal.tmp", "0000000000000000000x.journal"] {
+        assert_eq!(generation_of(&file_name(GENERATION_MAX)), Some(GENERATION_MAX));
+        let none_follows = file_name(u64::MAX);
+        for other in
+            [&none_follows, "7.journal", "x", "00000000000000000007.journal.tmp", "0000000000000000000x.journal"]
+        {
             assert_eq!(generation_of(other), None, "{other}");
         }
     }

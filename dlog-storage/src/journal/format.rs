@@ -271,7 +271,8 @@ impl Reader<'_> {
 
     fn point(&mut self) -> Result<LogPoint, String> {
         let (index, term) = (LogIndex(self.u64()?), Term(self.u64()?));
-        Ok(LogPoint { index, term, next_offset: Offset(self.u64()?), crc: self.u32()? })
+        let point = LogPoint { index, term, next_offset: Offset(self.u64()?), crc: self.u32()? };
+        if point.can_be_followed() { Ok(point) } else { Err(format!("nothing can follow {point:?}")) }
     }
 
     fn op(&mut self) -> Result<WriteOp, String> {
@@ -287,7 +288,10 @@ impl Reader<'_> {
                 WriteOp::HardState { term, vote: has_vote.then_some(vote) }
             }
             3 => WriteOp::Configuration { index: LogIndex(self.u64()?), membership: self.bytes()? },
-            4 => WriteOp::Cut { from: LogIndex(self.u64()?) },
+            4 => match self.u64()? {
+                0 => return Err("a cut at index 0, where no frame is".to_string()),
+                from => WriteOp::Cut { from: LogIndex(from) },
+            },
             5 => WriteOp::LogStart(Offset(self.u64()?)),
             6 => WriteOp::Reset(self.point()?),
             7 => {

@@ -124,7 +124,7 @@ fn any_op() -> impl Strategy<Value = WriteOp> {
             .prop_map(|(term, vote)| WriteOp::HardState { term: Term(term), vote: vote.map(ReplicaId) }),
         (any::<u64>(), bytes())
             .prop_map(|(index, membership)| WriteOp::Configuration { index: LogIndex(index), membership }),
-        any::<u64>().prop_map(|from| WriteOp::Cut { from: LogIndex(from) }),
+        (1..=u64::MAX).prop_map(|from| WriteOp::Cut { from: LogIndex(from) }),
         any::<u64>().prop_map(|offset| WriteOp::LogStart(Offset(offset))),
         point().prop_map(WriteOp::Reset),
         (any::<u64>(), point(), bytes()).prop_map(|(intent, start, membership)| WriteOp::Create(Create {
@@ -141,6 +141,23 @@ pub(crate) fn any_writes() -> impl Strategy<Value = Vec<ReplicaWrite>> {
         ReplicaWrite { replica: ReplicaId(replica), log: LogId(1), commit: LogIndex(commit), ops }
     });
     proptest::collection::vec(write, 0..5)
+}
+
+/// Behind a good checksum too: recovery asks for the index before a cut, and for what follows a point.
+#[test]
+fn numbers_without_a_neighbour_are_refused() {
+    let decoded = |op| {
+        let write = ReplicaWrite { replica: ReplicaId(1), log: LogId(1), commit: LogIndex(0), ops: vec![op] };
+        let mut table = Vec::new();
+        encode_write(&mut table, &write, write.commit);
+        decode_table(&table, &Bytes::new()).map(|writes| writes.len())
+    };
+    let point = |index, offset| LogPoint { index: LogIndex(index), next_offset: Offset(offset), ..LogPoint::default() };
+    assert_eq!(decoded(WriteOp::Cut { from: LogIndex(1) }), Ok(1));
+    decoded(WriteOp::Cut { from: LogIndex(0) }).expect_err("no frame has index 0");
+    assert_eq!(decoded(WriteOp::Reset(point(1, 1))), Ok(1));
+    decoded(WriteOp::Reset(point(u64::MAX, 1))).expect_err("no index follows");
+    decoded(WriteOp::Reset(point(1, u64::MAX))).expect_err("no record follows");
 }
 
 proptest! {
