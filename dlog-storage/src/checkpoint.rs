@@ -37,6 +37,8 @@ const MAGIC: [u8; 8] = *b"DLOGCKPT";
 const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 64;
 const CRC_AT: usize = 60;
+/// No count of checkpoints, journal files, bytes or groups gets here; adding to it doesn't overflow.
+const NUMBER_MAX: u64 = i64::MAX as u64;
 
 /// A replica that is gone for good but whose id must not be started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,8 +205,16 @@ impl Checkpoint {
             number: take_u64(body)?,
             crc: take_u32(body)?,
         };
+        // Each is counted on from; a position lies in a file.
+        let numbers = [sequence, position.generation, position.position, position.number];
+        if numbers.iter().any(|number| *number > NUMBER_MAX) {
+            return Err(format!("checkpoint {sequence} at {position:?} has a number greater than any"));
+        }
         let count = take_u32(body)?;
         let replicas = (0..count).map(|_| ReplicaCheckpoint::decode(body)).collect::<Result<Vec<_>, String>>()?;
+        if !replicas.is_sorted_by(|one, two| one.replica < two.replica) {
+            return Err("the replicas are not in order".to_string());
+        }
         let mut marks = BTreeMap::new();
         for _ in 0..take_u32(body)? {
             let (replica, until) = (ReplicaId(take_u64(body)?), LogIndex(take_u64(body)?));
@@ -213,7 +223,10 @@ impl Checkpoint {
                 [2] => MarkKind::Retired,
                 [other] => return Err(format!("mark {other} is unknown")),
             };
-            marks.insert(replica, Mark { until, kind });
+            let again = marks.insert(replica, Mark { until, kind }).is_some();
+            if again || replicas.binary_search_by_key(&replica, |known| known.replica).is_ok() {
+                return Err(format!("replica {replica} is marked, and stands there once more"));
+            }
         }
         Ok(Checkpoint { sequence, position, replicas, marks })
     }
