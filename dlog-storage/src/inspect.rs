@@ -169,7 +169,7 @@ impl Span {
                 },
                 Err(error) => {
                     let mut found = Damage::from_error(error)?;
-                    let next = self.next_whole(file, path, found.position, walk.index())?;
+                    let next = self.next_whole(file, path, found.position, (walk.index(), walk.offset()))?;
                     found.bytes = next.map_or(self.end, |entry| u64::from(entry.position)) - found.position;
                     damage.push(found);
                     let Some(entry) = next else { break };
@@ -181,13 +181,13 @@ impl Span {
         Ok(())
     }
 
-    /// The next place, at or behind `from`, where a whole frame of this log stands with an index not below `index`.
+    /// The next place, at or behind `from`, where a whole frame of this log stands with index and offset not below these.
     fn next_whole<F: DiskFile>(
         &self,
         file: &F,
         path: &str,
         from: u64,
-        index: LogIndex,
+        (index, offset): (LogIndex, Offset),
     ) -> Result<Option<IndexEntry>, StorageError> {
         let mut bytes = vec![0u8; usize::try_from(self.end.saturating_sub(from)).unwrap_or(0)];
         let have = file.read_at(&mut bytes, from).map_err(|e| StorageError::io("read", path, e))?;
@@ -199,7 +199,7 @@ impl Span {
             let fits = header.payload_bytes as usize <= FRAME_PAYLOAD_BYTES_MAX
                 && header.index >= index
                 && header.index.0 - index.0 <= (at / FRAME_HEADER_BYTES) as u64 + 1
-                && header.base_offset >= self.start.next_offset
+                && header.base_offset >= offset
                 && header.base_offset <= Offset::MAX;
             if fits
                 && let Ok(frame) = Frame::decode(self.log, &bytes.slice(at..))

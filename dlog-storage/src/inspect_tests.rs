@@ -272,3 +272,26 @@ proptest! {
         prop_assert_eq!(report.digest == good.digest, in_header);
     }
 }
+
+/// A whole frame whose offsets were shown before is no more trusted than one whose index was.
+#[test]
+fn behind_damage_offsets_go_on_too() {
+    let start = LogPoint::default();
+    let mut maker = FrameMaker::new(start);
+    let first = maker.records(&[1, 2, 3], 20);
+    let mut back = maker.clone();
+    back.at.next_offset = Offset(1);
+    let (forged, good) = (back.records(&[4], 20), maker.records(&[4], 20));
+    let segment = |second: &Frame| {
+        let disk = disk(1);
+        let mut bytes = SegmentHeader { identity: IDENTITY, generation: 1, start }.encode().to_vec();
+        first.encode_into(&mut bytes);
+        second.encode_into(&mut bytes);
+        disk.create("a.segment").and_then(|file| file.write_at(&[&bytes], 0)).expect("written");
+        super::segment(&disk, "a.segment", &mut |_| {}).expect("readable")
+    };
+    let report = segment(&good);
+    assert_eq!((report.frames, report.next_offset, report.damage.len()), (2, Offset(4), 0));
+    let report = segment(&forged);
+    assert_eq!((report.frames, report.next_offset, report.damage.len()), (1, Offset(3), 1));
+}
