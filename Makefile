@@ -4,9 +4,11 @@ CARGO ?= cargo
 SEED ?= 1
 DLOG_SOAK_SECONDS ?= 3600
 N ?= 100
+DLOG_FUZZ_SEED ?= 1
+DLOG_FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test full soak lint docs compose interop sim sim-many mutants fresh-machine
+.PHONY: help setup build demo test full soak lint docs compose interop sim sim-many mutants fuzz fuzz-corpus fresh-machine
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -56,6 +58,12 @@ sim-many: setup ## N simulated clusters, seeds SEED to SEED+N-1: make sim-many N
 
 mutants: setup ## the mutation gate: each way to do it wrong is found, by how many seeds and by whom
 	$(CARGO) run --locked -p dlog-sim --features mutants -- mutants
+
+fuzz: setup ## damaged input for every decoder, for DLOG_FUZZ_SECONDS=600 from DLOG_FUZZ_SEED on
+	DLOG_FUZZ_SEED=$(DLOG_FUZZ_SEED) DLOG_FUZZ_SECONDS=$(DLOG_FUZZ_SECONDS) $(CARGO) run --locked -p dlog-fuzz -- run
+
+fuzz-corpus: setup ## the fuzz tests' valid inputs anew, after a change of a format
+	$(CARGO) run --locked -p dlog-fuzz -- corpus
 
 fresh-machine: ## prove make demo and make test in a bare Debian (as root)
 	@scripts/fresh-machine.sh

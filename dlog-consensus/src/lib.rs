@@ -68,6 +68,8 @@
 #[cfg(test)]
 mod cluster_tests;
 mod configuration;
+#[doc(hidden)]
+pub mod decoders;
 mod election;
 pub mod error;
 pub mod host;

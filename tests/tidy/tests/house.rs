@@ -14,6 +14,7 @@ const MAPPED: &[&str] = &[
     "dlog-protocol",
     "dlog-client",
     "dlog-server",
+    "tests/fuzz",
     "tests/sim",
     "tests/tidy",
 ];
