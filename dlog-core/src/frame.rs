@@ -15,6 +15,8 @@
 //!       44        payload
 //! ```
 //!
+//! The index is below 2^63 - 1, and base offset plus record count at most that: other bytes are no frame.
+//!
 //! The covered part is the first 21 bytes for records (they hold the batch's own CRC of all that follows, so payload bytes
 //! are hashed once) and the whole payload for every other kind. The chain of CRCs finds a stale or misdirected frame whose own
 //! CRC is good.
