@@ -87,7 +87,8 @@ fn segment_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// The header's CRC, then each frame's with the chain through them, as far as whole frames follow each other.
+/// The header's CRC, then each frame's, as far as whole frames follow each other; and for every second file the chain through them: a
+/// frame whose own CRC is good may still follow another one.
 pub(super) fn mend_segment(bytes: &mut [u8]) {
     if bytes.len() < SEGMENT_HEADER_BYTES {
         return;
@@ -96,9 +97,11 @@ pub(super) fn mend_segment(bytes: &mut [u8]) {
     bytes[124..128].copy_from_slice(&crc.to_le_bytes());
     let Ok(header) = SegmentHeader::decode(bytes) else { return };
     let (mut at, mut previous) = (SEGMENT_HEADER_BYTES, header.start.crc);
+    let chains = crc32c::crc32c(bytes) & 1 == 0;
     loop {
         mend_batch_of(&mut bytes[at..]);
-        let Some((length, crc)) = mend_front(header.identity.log, &mut bytes[at..], Some(previous)) else { return };
+        let chained = chains.then_some(previous);
+        let Some((length, crc)) = mend_front(header.identity.log, &mut bytes[at..], chained) else { return };
         (at, previous) = (at + length, crc);
     }
 }
@@ -120,7 +123,7 @@ fn check_segment(input: &[u8]) -> bool {
         assert_eq!(header.encode(), input[..SEGMENT_HEADER_BYTES], "the header is written as it was read");
     }
     let disk = disk_with("a.segment", input);
-    let (mut good, mut last) = (SEGMENT_HEADER_BYTES, None::<(LogIndex, Offset)>);
+    let (mut good, mut last, mut chain) = (SEGMENT_HEADER_BYTES, None::<(LogIndex, Offset)>, Vec::new());
     let report = inspect::segment(&disk, "a.segment", &mut |at| {
         good += at.frame.encoded_bytes();
         let mut bytes = Vec::new();
@@ -128,11 +131,13 @@ fn check_segment(input: &[u8]) -> bool {
         let from = at.position as usize;
         assert_eq!(bytes, input[from..from + bytes.len()], "a frame is shown as it stands in the file");
         assert!(last.is_none_or(|(index, next)| index < at.frame.index && next <= at.frame.base_offset), "frames rise");
+        chain.push((at.frame.previous_crc, at.frame.crc));
         last = Some((at.frame.index, at.frame.next_offset()));
     })
     .expect("damage is no error");
     assert_eq!(report.bytes, input.len() as u64);
     let whole = report.damage.is_empty();
     assert!(!whole || good == input.len(), "bytes that are no frame are damage");
+    assert!(!whole || chain.windows(2).all(|two| two[0].1 == two[1].0), "a frame that follows another one is damage");
     whole
 }
