@@ -25,6 +25,7 @@ demo: build ## a three-node cluster that loses its leader and no record; ends by
 test: build ## all tests, the documents' commands, the compose file and the demo
 	$(CARGO) test --workspace --locked
 	$(CARGO) run --locked -p dlog-sim --features mutants -- mutants --short
+	$(CARGO) test --locked -p dlog-storage --features mutants --lib walk_tests::wrong
 	@scripts/interop.sh
 	@scripts/docs.sh
 	@scripts/compose-test.sh
@@ -58,6 +59,7 @@ sim-many: setup ## N simulated clusters, seeds SEED to SEED+N-1: make sim-many N
 
 mutants: setup ## the mutation gate: each way to do it wrong is found, by how many seeds and by whom
 	$(CARGO) run --locked -p dlog-sim --features mutants -- mutants
+	$(CARGO) test --locked -p dlog-storage --features mutants --lib walk_tests::wrong -- --nocapture
 
 fuzz: setup ## damaged input for every decoder, for DLOG_FUZZ_SECONDS=600 from DLOG_FUZZ_SEED on
 	DLOG_FUZZ_SEED=$(DLOG_FUZZ_SEED) DLOG_FUZZ_SECONDS=$(DLOG_FUZZ_SECONDS) $(CARGO) run --locked -p dlog-fuzz -- run

@@ -1,7 +1,7 @@
-//! Mutants: ways to do it wrong on purpose, one for each thing that must be right, to show that the simulator notices.
+//! Mutants: ways to do it wrong on purpose, one for each thing that must be right, to show that the tests notice.
 //!
 //! Where production does the right thing, a line asks [`is`] whether it is to be done wrong. Without the feature `mutants`, which
-//! nothing but the mutation gate switches on, the answer is a constant `false`: no build for use has a switch, or knows a mutant's
+//! nothing but the mutation gate and storage's own tests switch on, the answer is a constant `false`: no build for use has a switch, or knows a mutant's
 //! name. With the feature the answer is what was chosen for this thread (`choose`): a simulated run is one thread, and several
 //! runs go on at once.
 
@@ -85,6 +85,7 @@ mutants! {
     CutTooFar "cut-too-far" "A cut takes the frame before it, too, which may be committed."
 
     // Storage.
+    GroupUnsynced "group-unsynced" "A group is written, but not synced, whatever is in it."
     CutBeforeGroup "cut-before-group" "A cut takes segments before the group that says so is durable."
     RecycledBeforeCheckpoint "recycled-before-checkpoint" "A file of the journal is used again as soon as it is full, before the checkpoint that does without it."
     RecycledTooSoon "recycled-too-soon" "Files of the journal are used again when one checkpoint does without them, not both."

@@ -64,14 +64,20 @@ pub(crate) fn remove_if_there<D: Disk>(disk: &D, path: &str) -> Result<(), Stora
     }
 }
 
-/// Removes a log's folder with everything in it.
+/// Removes a log's folder with everything in it, folders that somebody else made there too.
 pub(crate) fn remove_folder<D: Disk>(disk: &D, dir: &str) -> Result<(), StorageError> {
     remove_aside(disk, dir)?;
     let mut tries = 0;
     loop {
         tries += 1;
         for name in disk.list(dir).map_err(|e| StorageError::io("list", dir, e))? {
-            remove_if_there(disk, &format!("{dir}/{name}"))?;
+            let path = format!("{dir}/{name}");
+            match remove_if_there(disk, &path) {
+                Err(StorageError::Io { source, .. }) if source.kind() == io::ErrorKind::IsADirectory => {
+                    remove_folder(disk, &path)?;
+                }
+                done => done?,
+            }
         }
         match disk.remove_dir(dir) {
             Err(_) if tries < REMOVE_TRIES => {}

@@ -133,8 +133,19 @@ pub enum SlotState {
     Missing,
     /// A file that is no checkpoint of this shard, and why.
     Bad(String),
+    /// A whole checkpoint that only another dlog can read, and why.
+    Unknown(String),
     /// A checkpoint.
     Good(Box<Checkpoint>),
+}
+
+/// Why bytes aren't a checkpoint that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoCheckpoint {
+    /// They are damaged, or something else.
+    Bad(String),
+    /// Their checksum is good, but they are of another version.
+    Unknown(String),
 }
 
 impl Checkpoint {
@@ -171,31 +182,39 @@ impl Checkpoint {
     /// Reads a file back.
     ///
     /// # Errors
-    /// A text that says why these bytes are no checkpoint of this shard.
-    pub fn decode(bytes: &[u8], cluster: ClusterId, shard: ShardId) -> Result<Checkpoint, String> {
-        let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or("the file is shorter than a header")?;
+    /// Says why these bytes are no checkpoint of this shard, or none that this dlog can read.
+    pub fn decode(bytes: &[u8], cluster: ClusterId, shard: ShardId) -> Result<Checkpoint, NoCheckpoint> {
+        let bad = |why: &str| Err(NoCheckpoint::Bad(why.to_string()));
+        let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else {
+            return bad("the file is shorter than a header");
+        };
         if header[..8] != MAGIC {
-            return Err("it does not begin like a checkpoint".to_string());
+            return bad("it does not begin like a checkpoint");
         }
         let stored = u32::from_le_bytes(header[CRC_AT..].try_into().expect("four bytes"));
         let found = crc32c::crc32c_append(crc32c::crc32c(&header[..CRC_AT]), body);
         if stored != found {
-            return Err(format!("checksum is {found:#010x}, the header says {stored:#010x}"));
+            return bad(&format!("checksum is {found:#010x}, the header says {stored:#010x}"));
         }
         let version = u16::from_le_bytes([header[8], header[9]]);
         if version != VERSION {
-            return Err(format!("version {version} is not known; use the dlog that wrote it"));
+            return Err(NoCheckpoint::Unknown(format!("version {version} is not known")));
         }
         if header[12..28] != cluster.0 || header[10..12] != shard.0.to_le_bytes() {
-            return Err("it belongs to another cluster or shard".to_string());
+            return bad("it belongs to another cluster or shard");
         }
         let sequence = u64::from_le_bytes(header[32..40].try_into().expect("eight bytes"));
         if u64::from_le_bytes(header[40..48].try_into().expect("eight bytes")) != body.len() as u64 {
-            return Err("its length is not what the header says".to_string());
+            return bad("its length is not what the header says");
         }
         let mut body = body;
-        let checkpoint = Checkpoint::decode_body(sequence, &mut body)?;
-        if body.is_empty() { Ok(checkpoint) } else { Err("bytes behind the last mark".to_string()) }
+        // Behind a good checksum a body that can't be read is of a newer or faulty writer.
+        let checkpoint = Checkpoint::decode_body(sequence, &mut body).map_err(NoCheckpoint::Unknown)?;
+        if body.is_empty() {
+            Ok(checkpoint)
+        } else {
+            Err(NoCheckpoint::Unknown("bytes behind the last mark".to_string()))
+        }
     }
 
     fn decode_body(sequence: u64, body: &mut &[u8]) -> Result<Checkpoint, String> {
@@ -292,7 +311,8 @@ pub fn read_slot<D: Disk>(
     let bytes = read_whole(disk, &path)?;
     Ok(match Checkpoint::decode(&bytes, cluster, shard) {
         Ok(checkpoint) => SlotState::Good(Box::new(checkpoint)),
-        Err(why) => SlotState::Bad(why),
+        Err(NoCheckpoint::Bad(why)) => SlotState::Bad(why),
+        Err(NoCheckpoint::Unknown(why)) => SlotState::Unknown(why),
     })
 }
 

@@ -29,6 +29,8 @@ pub mod recovery;
 mod replica_meta;
 pub mod retention;
 pub mod segment;
+#[cfg(test)]
+mod shard_model;
 pub mod shard_store;
 pub mod sim_disk;
 pub mod state_store;

@@ -415,7 +415,7 @@ impl<D: Disk> Log<D> {
         if index == at.last.index {
             return Ok((at.last, at.end));
         }
-        self.shared.in_segment(at, |open| {
+        let found = self.shared.in_segment(at, |open| {
             let mut walk = open.walk_to(&self.shared.disk, at.end, SCAN_BYTES, |entry| entry.index <= index);
             while let Some((_, frame)) = walk.next()? {
                 if frame.index == index {
@@ -423,6 +423,12 @@ impl<D: Disk> Log<D> {
                 }
             }
             Err(walk.damaged(format!("the segment ends before index {index}")))
+        });
+        found.map_err(|error| match error {
+            StorageError::Io { op: "open", path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                StorageError::corrupt(&path, 0, "the file is missing")
+            }
+            other => other,
         })
     }
 

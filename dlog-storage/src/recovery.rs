@@ -25,11 +25,26 @@
 //! | 20 | a producer file that the newest name for one (journal, then checkpoint) means | given with its label, also above the last frame |
 //! | 21 | that file is missing or damaged | the one before that a checkpoint names, if not from before the local start; none, if the log begins at 1; else told as damage of that replica |
 //! | 22 | a producer file that nothing names | never read: its snapshot's install isn't durable |
+//! | 23 | a journal file has another length than its header says, or the one that the checkpoint names has neither its header nor a group of its own | corrupt, refused: a file has its length, and the named one its header, before it is used |
+//! | 24 | a checkpoint, journal file, group or segment is of another format version, whole | refused, nothing changed: the error says to use the dlog that wrote it (an ended segment: when it is read) |
+//! | 25 | a journal file of another cluster or shard | refused, nothing changed: never used again |
+//! | 26 | files beside ours: in the shard's folder, the journal's, a replica's | left alone; among the logs they are set aside as row 14 |
+//! | 27 | a segment that goes on is longer than the checkpoint says | no part of the log: written over, and what is left cut off |
+//! | 28 | damage below the checkpoint that a start doesn't read: a frame, the end or the header of an ended segment | told when it is read, never served, never dropped: a start reads no data |
+//! | 29 | an index or the note of a clean stop is missing or damaged | made anew; taken for none |
+//! | 30 | the making or recycling of a journal file was interrupted | begun anew; what an unneeded file of another length has is removed |
+//!
+//! Crashes in the middle of a roll (rows 14, 17), a cut or reset (16, 17, 19), a create or delete (14, 15) leave nothing else.
+//! `recovery_walk_tests.rs` goes through every cut point of all these, with each loss of what was not synced and single faults on top.
+//!
+//! What no start can notice: the last group, if nothing proves it (row 8), and a newest journal file that is gone as a whole before
+//! a checkpoint begins there. Peers refuse a node that recovered less than it had told ([`BootTable`](crate::BootTable)).
 //!
 //! Order: the last group is written again, and all are synced, before anything is removed because of them. Nothing of what
 //! was found counts as persisted before all frames behind the checkpoint are written again and synced, a fresh journal file
 //! is made, and a checkpoint is written that begins there.
 
+mod files;
 mod net;
 mod replay;
 
@@ -39,7 +54,6 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
 use crate::identity::ClusterId;
 use crate::journal::file::{FIRST_GROUP_AT, file_name, generation_of, read_whole};
-use crate::journal::set::IdleFile;
 use crate::journal::{GroupAt, Journal, JournalOptions, JournalPosition, JournalScan, JournalStart, scan_journal};
 use dlog_core::mutants::{self, Mutant};
 use dlog_core::write::ReplicaWrite;
@@ -47,7 +61,7 @@ use dlog_core::{LogIndex, ReplicaId, ShardId};
 use net::Nets;
 use replay::replay;
 pub(crate) use replay::{LogMaker, Replayed};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 /// Where a shard's files stand.
@@ -206,7 +220,7 @@ pub fn inspect_shard<D: Disk>(
     Ok(ShardPicture { checkpoint: Some(found.checkpoint), writes, torn, damage })
 }
 
-/// Rows 1 to 5.
+/// Rows 1 to 5 and 24.
 fn look<D: Disk>(disk: &D, paths: &ShardPaths, identity: (ClusterId, ShardId)) -> Result<Look, StorageError> {
     let a = read_slot(disk, &paths.dir, Slot::A, identity)?;
     let b = read_slot(disk, &paths.dir, Slot::B, identity)?;
@@ -215,6 +229,12 @@ fn look<D: Disk>(disk: &D, paths: &ShardPaths, identity: (ClusterId, ShardId)) -
         SlotState::Good(checkpoint) => Some((checkpoint.sequence, checkpoint.position.generation)),
         _ => None,
     };
+    for (slot, state) in [(Slot::A, &a), (Slot::B, &b)] {
+        if let SlotState::Unknown(why) = state {
+            let detail = format!("{why} to this dlog; nothing was changed: use the dlog that wrote it");
+            return Err(StorageError::NeedsOperator { path: format!("{}/{}", paths.dir, slot.name()), detail });
+        }
+    }
     let slots = Slots { a: known(&a), b: known(&b) };
     let newest = slots.newest();
     match (a, b) {
@@ -265,7 +285,7 @@ fn refuse_used<D: Disk>(disk: &D, paths: &ShardPaths, files: &[u64]) -> Result<(
     Ok(())
 }
 
-/// Rows 6 to 13.
+/// Rows 6 to 13, 23 and 24.
 fn scan<D: Disk>(
     disk: &D,
     paths: &ShardPaths,
@@ -273,6 +293,7 @@ fn scan<D: Disk>(
     found: &Found,
     visit: &mut dyn FnMut(GroupAt, &[ReplicaWrite]),
 ) -> Result<JournalScan, StorageError> {
+    files::refuse_foreign(disk, paths, identity, &found.files)?;
     let start = found.checkpoint.position;
     let files: Vec<u64> = found.files.iter().copied().filter(|file| *file >= start.generation).collect();
     let commits: BTreeMap<ReplicaId, LogIndex> =
@@ -312,16 +333,12 @@ pub(crate) fn recover<D: Disk>(
     for file in found.files.iter().filter(|file| **file <= scan.end.generation) {
         sync_file(disk, &format!("{}/{}", paths.journal, file_name(*file)))?;
     }
-    set_unknown_aside(disk, paths, &found.checkpoint, &nets)?;
+    files::set_unknown_aside(disk, paths, &found.checkpoint, &nets)?;
     let replayed = replay(disk, paths, identity, &found.checkpoint, &scan, &nets, make)?;
     let needed = found.slots.needed_from();
     let generation = found.files.last().map_or(scan.end.generation, |last| *last) + 1;
-    let (mut old, mut spare) = (Vec::new(), Vec::new());
-    for file in &found.files {
-        let idle = idle_file(disk, paths, *file)?;
-        let unused = *file < needed || *file > scan.end.generation;
-        if unused { spare.push(idle) } else { old.push(idle) }
-    }
+    let is_needed = |file: u64| needed <= file && file <= scan.end.generation;
+    let (old, spare) = files::sort(disk, paths, &found.files, is_needed, options.file_bytes)?;
     let (last_number, last_crc) = (scan.end.number, scan.end.crc);
     let start = JournalStart { old, spare, generation, last_number, last_crc, first: false };
     let journal = Journal::start(disk.clone(), &paths.journal, identity.0, identity.1, options, start)?;
@@ -347,45 +364,6 @@ fn create<D: Disk>(
     let slots = Slots { a: None, b: None };
     let (other_producers, replayed) = (BTreeMap::new(), Replayed::default());
     Ok(Recovered { journal, slots, checkpoint, other_producers, replayed, fresh: true, torn: false })
-}
-
-/// Row 14.
-fn set_unknown_aside<D: Disk>(
-    disk: &D,
-    paths: &ShardPaths,
-    checkpoint: &Checkpoint,
-    nets: &Nets,
-) -> Result<(), StorageError> {
-    let mut known: BTreeSet<String> =
-        checkpoint.replicas.iter().map(|replica| paths.replica(replica.log, replica.replica)).collect();
-    known.extend(nets.created().map(|(log, replica)| paths.replica(log, replica)));
-    for log in list(disk, &paths.logs)? {
-        let log_dir = format!("{}/{log}", paths.logs);
-        for replica in list(disk, &log_dir)? {
-            let path = format!("{log_dir}/{replica}");
-            if known.contains(&path) {
-                continue;
-            }
-            let aside = format!("{}/aside", paths.dir);
-            disk.create_dir(&aside).map_err(|error| StorageError::io("create", &aside, error))?;
-            let taken = list(disk, &aside)?;
-            let name = (0u64..).map(|n| format!("{log}-{replica}.{n}")).find(|name| !taken.contains(name));
-            let to = format!("{aside}/{}", name.expect("some number is free"));
-            tracing::warn!(from = %path, %to, "set aside a replica's folder that nothing names");
-            disk.rename(&path, &to).map_err(|error| StorageError::io("rename", &path, error))?;
-            for dir in [&aside, &paths.dir, &log_dir] {
-                disk.sync_dir(dir).map_err(|error| StorageError::sync(dir, error))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn idle_file<D: Disk>(disk: &D, paths: &ShardPaths, generation: u64) -> Result<IdleFile, StorageError> {
-    let path = format!("{}/{}", paths.journal, file_name(generation));
-    let file = disk.open(&path).map_err(|error| StorageError::io("open", &path, error))?;
-    let bytes = file.len().map_err(|error| StorageError::io("read the length of", &path, error))?;
-    Ok(IdleFile { generation, bytes })
 }
 
 /// Only the last group can be of a failed sync: the process ended there.
@@ -428,3 +406,6 @@ fn list<D: Disk>(disk: &D, dir: &str) -> Result<Vec<String>, StorageError> {
 #[cfg(test)]
 #[path = "recovery_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "recovery_walk_tests.rs"]
+mod walk_tests;

@@ -320,6 +320,18 @@ fn row_14_an_unknown_replica_is_set_aside() {
 }
 
 #[test]
+fn row_15_a_deleted_replica_with_a_folder_that_is_not_ours() {
+    let disk = disk();
+    let (mut store, _) = store(&disk, 2);
+    store.checkpoint(Vec::new()).expect("made");
+    disk.create_dir(&format!("{DIR}/lost+found/x")).expect("made");
+    disk.create(&format!("{DIR}/lost+found/x/y")).expect("made");
+    store.commit(write(0, vec![WriteOp::Delete { ended: LogIndex(9) }])).expect("committed");
+    store.write_out().expect("removed with all that is in it");
+    assert!(disk.list("shard-3/logs/1").expect("there").is_empty());
+}
+
+#[test]
 fn row_15_a_deleted_replica() {
     for written_out in [false, true] {
         let disk = disk();
@@ -369,6 +381,58 @@ fn row_16_a_missing_segment() {
     assert_eq!(restored[0].last.index, at.index);
     let damage = store.damage();
     assert!(matches!(&damage[..], [(REPLICA, StorageError::Corrupt { .. })]), "{damage:?}");
+}
+
+#[test]
+fn row_16_a_missing_middle_segment() {
+    let disk = disk();
+    let (mut store, at) = store(&disk, 12);
+    store.checkpoint(Vec::new()).expect("made");
+    drop(store);
+    let segments = names_with(&disk, ".segment");
+    assert_eq!(segments.len(), 4);
+    let path = format!("{DIR}/{}", segments[1]);
+    disk.remove(&path).expect("removed");
+    disk.sync_dir(DIR).expect("synced");
+    for _ in 0..2 {
+        let (store, restored) = open(&disk);
+        assert_eq!(restored[0].last, at, "nothing is renumbered");
+        let [(REPLICA, error)] = &store.damage()[..] else { panic!("{:?}", store.damage()) };
+        is_corrupt_at(error, &path, 0);
+        // Three frames a segment: those before and behind are there, those in it are refused.
+        let reader = store.reader(REPLICA).expect("there");
+        let read = |index| reader.read_frames(LogIndex(index), LogIndex(index + 1), 1);
+        let readable: Vec<u64> = (1..=12).filter(|index| read(*index).is_ok()).collect();
+        assert_eq!(readable, [1, 2, 3, 7, 8, 9, 10, 11, 12]);
+        is_corrupt_at(&read(4).expect_err("missing"), &path, 0);
+        disk.crash();
+    }
+}
+
+#[test]
+fn row_16_a_short_segment_that_goes_on() {
+    let disk = disk();
+    let (mut store, mut at) = store(&disk, 4);
+    store.checkpoint(Vec::new()).expect("made");
+    drop(store);
+    let path = format!("{DIR}/{}", names_with(&disk, ".segment")[1]);
+    let file = disk.open(&path).expect("there");
+    let length = file.len().expect("known");
+    file.set_len(length - 1).expect("cut");
+    file.sync_data().expect("synced");
+    let (mut store, restored) = open(&disk);
+    assert_eq!(restored[0].last, at);
+    let [(REPLICA, error)] = &store.damage()[..] else { panic!("{:?}", store.damage()) };
+    is_corrupt_at(error, &path, length - 1);
+    at = append(&mut store, at, 1, 0);
+    store.checkpoint(Vec::new()).expect("made, with a new segment");
+    disk.crash();
+    let (store, restored) = open(&disk);
+    assert_eq!(restored[0].last, at, "from now on it has ended: row 28");
+    let reader = store.reader(REPLICA).expect("there");
+    let read = |index| reader.read_frames(LogIndex(index), LogIndex(index + 1), 1);
+    assert!([1, 2, 3, 5].into_iter().all(|index| read(index).is_ok_and(|frames| frames.len() == 1)));
+    assert!(read(4).is_err_and(|error| error.is_corrupt()), "never served");
 }
 
 #[test]
@@ -516,4 +580,269 @@ fn another_clusters_directory_is_refused() {
     let other = ShardIdentity { cluster: ClusterId([8; 16]), ..IDENTITY };
     let error = ShardStore::open(disk, "", other, options()).err().expect("refused");
     assert!(matches!(error, StorageError::NeedsOperator { .. }), "{error}");
+}
+
+fn is_for_operator(error: &StorageError, path: &str, text: &str) {
+    let StorageError::NeedsOperator { path: found, detail } = error else { panic!("{error}") };
+    assert!(found == path && detail.contains(text), "{error}");
+}
+
+/// Changes a file's bytes, and whatever checksum goes with them.
+fn change(disk: &SimDisk, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = crate::journal::file::read_whole(disk, path).expect("read").to_vec();
+    change(&mut bytes);
+    let file = disk.open(path).expect("there");
+    file.set_len(0).expect("emptied");
+    file.write_at(&[&bytes], 0).expect("written");
+    file.sync_data().expect("synced");
+}
+
+#[test]
+fn row_18_a_small_first_file_is_not_used_for_groups_of_others() {
+    let disk = disk();
+    drop(store(&disk, 1));
+    // Two starts later no checkpoint needs the first file, of 48 KiB; all others have 64.
+    for _ in 0..3 {
+        disk.crash();
+        drop(open(&disk));
+    }
+    let (mut store, restored) = open(&disk);
+    while !store.prepare(u64::MAX).expect("made ready") {}
+    let at = append(&mut store, restored[0].last, 11, 0);
+    let payload = Bytes::from(vec![7; 44 << 10]);
+    let frame = Frame::new(LOG, FrameKind::Command, Term(1), at.index.next(), at.next_offset, 0, at.crc, payload);
+    store.commit(write(0, vec![WriteOp::Append(vec![frame.clone()])])).expect("fits a file of 64 KiB");
+    disk.crash();
+    assert_eq!(open(&disk).1[0].last, after(&frame));
+}
+
+#[test]
+fn row_23_a_journal_file_of_another_length() {
+    for length in [0u64, 40, BLOCK, 2 * BLOCK, (48 << 10) - 1, (48 << 10) + 1] {
+        let disk = disk();
+        drop(store(&disk, 2));
+        change(&disk, FIRST, |bytes| bytes.resize(length as usize, 0));
+        let error = refusal(&disk);
+        assert!(matches!(&error, StorageError::Corrupt { path, .. } if path == FIRST), "{length}: {error}");
+    }
+}
+
+#[test]
+fn row_23_the_named_journal_file_is_another_one() {
+    let disk = disk();
+    drop(store(&disk, 2));
+    disk.crash();
+    drop(open(&disk));
+    // Another start begins a file of its own, and a checkpoint names it; what comes into its place is of this shard too.
+    let second = FIRST.replace('1', "2");
+    let (mut store, restored) = open(&disk);
+    let third = FIRST.replace('1', "3");
+    append(&mut store, restored[0].last, 2, 0);
+    drop(store);
+    let other = crate::journal::file::read_whole(&disk, &second).expect("read").to_vec();
+    change(&disk, &third, |bytes| *bytes = other);
+    is_corrupt_at(&refusal(&disk), &third, 0);
+    change(&disk, &third, |bytes| bytes.fill(0));
+    is_corrupt_at(&refusal(&disk), &third, 0);
+}
+
+#[test]
+fn row_24_a_checkpoint_of_another_version() {
+    for version in [0u8, 2] {
+        for slot in ["checkpoint-a", "checkpoint-b"] {
+            let disk = disk();
+            let (mut store, _) = store(&disk, 2);
+            store.checkpoint(Vec::new()).expect("made");
+            drop(store);
+            let path = format!("shard-3/{slot}");
+            change(&disk, &path, |bytes| {
+                bytes[8] = version;
+                let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..60]), &bytes[64..]);
+                bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+            });
+            is_for_operator(&refusal(&disk), &path, &format!("version {version}"));
+            is_for_operator(&refusal(&disk), &path, "use the dlog that wrote it");
+        }
+    }
+}
+
+#[test]
+fn row_24_a_journal_file_of_another_version() {
+    let disk = disk();
+    drop(store(&disk, 2));
+    change(&disk, FIRST, |bytes| {
+        bytes[8] = 2;
+        let crc = crc32c::crc32c(&bytes[..44]);
+        bytes[44..48].copy_from_slice(&crc.to_le_bytes());
+    });
+    is_for_operator(&refusal(&disk), FIRST, "use the dlog that wrote it");
+}
+
+#[test]
+fn row_24_a_group_of_another_version() {
+    let disk = disk();
+    drop(store(&disk, 3));
+    change(&disk, FIRST, |bytes| {
+        let at = group_at(4) as usize;
+        bytes[at + 4] = 2;
+        let table = u32::from_le_bytes(bytes[at + 40..at + 44].try_into().expect("four bytes")) as usize;
+        let crc = crc32c::crc32c(&IDENTITY.cluster.0);
+        let crc = crc32c::crc32c_append(crc, &bytes[at..at + 60]);
+        let crc = crc32c::crc32c_append(crc, &bytes[at + 64..at + 64 + table]);
+        bytes[at + 60..at + 64].copy_from_slice(&crc.to_le_bytes());
+        bytes[at + BLOCK as usize - 60] = 2;
+    });
+    is_for_operator(&refusal(&disk), FIRST, "use the dlog that wrote it");
+}
+
+#[test]
+fn row_24_a_segment_of_another_version() {
+    let disk = disk();
+    let (mut store, _) = store(&disk, 4);
+    store.checkpoint(Vec::new()).expect("made");
+    drop(store);
+    let newer = |bytes: &mut Vec<u8>| {
+        bytes[8] = 2;
+        let crc = crc32c::crc32c(&bytes[..124]);
+        bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+    };
+    let segments = names_with(&disk, ".segment");
+    let [ended, active] = &segments[..] else { panic!("{segments:?}") };
+    let path = format!("{DIR}/{ended}");
+    change(&disk, &path, newer);
+    let (store, _) = open(&disk);
+    let read = store.reader(REPLICA).expect("there").read_frames(LogIndex(1), LogIndex(2), 1);
+    is_for_operator(&read.expect_err("not served"), &path, "use the dlog that wrote it");
+    drop(store);
+    let path = format!("{DIR}/{active}");
+    change(&disk, &path, newer);
+    let error = try_open(&disk).err().expect("refused");
+    is_for_operator(&error, &path, "use the dlog that wrote it");
+}
+
+#[test]
+fn row_25_a_journal_file_of_another_shard() {
+    for (shard, cluster) in [(ShardId(4), IDENTITY.cluster), (IDENTITY.shard, ClusterId([8; 16]))] {
+        for generation in [1, 2] {
+            let disk = disk();
+            drop(store(&disk, 2));
+            let path = format!("shard-3/journal/{}", file_name(generation));
+            if generation == 2 {
+                disk.create(&path).expect("created");
+            }
+            let header = crate::journal::file::encode_header(cluster, shard, generation, 48 << 10);
+            change(&disk, &path, |bytes| {
+                bytes.resize(48 << 10, 0);
+                bytes[..header.len()].copy_from_slice(&header);
+            });
+            is_for_operator(&refusal(&disk), &path, "another cluster or shard");
+        }
+    }
+}
+
+#[test]
+fn row_26_foreign_files() {
+    let disk = disk();
+    let (_, at) = store(&disk, 1);
+    disk.create_dir(DIR).expect("there");
+    let beside =
+        ["shard-3/notes", "shard-3/journal/7.journal", "shard-3/journal/notes", "shard-3/logs/1/4294967297/notes"];
+    for path in beside {
+        disk.create(path).expect("created");
+    }
+    let among = ["shard-3/logs/notes", "shard-3/logs/1/notes"];
+    for path in among {
+        disk.create(path).expect("created");
+    }
+    for _ in 0..3 {
+        let (mut store, restored) = open(&disk);
+        assert_eq!((restored[0].last, store.damage().len()), (at, 0));
+        store.checkpoint(Vec::new()).expect("made");
+        for path in beside {
+            assert!(disk.open(path).is_ok(), "{path} is left alone");
+        }
+    }
+    assert!(among.iter().all(|path| disk.open(path).is_err()));
+    assert_eq!(disk.list("shard-3/aside").expect("there"), ["1-notes.0", "notes.0"]);
+}
+
+#[test]
+fn row_27_a_segment_that_is_longer_than_the_checkpoint_says() {
+    let disk = disk();
+    let (mut store, at) = store(&disk, 1);
+    store.checkpoint(Vec::new()).expect("made");
+    drop(store);
+    let path = format!("{DIR}/{}", names_with(&disk, ".segment")[0]);
+    let length = disk.open(&path).expect("there").len().expect("known");
+    change(&disk, &path, |bytes| bytes.extend([0x5a; 2500]));
+    let (mut store, restored) = open(&disk);
+    assert_eq!((restored[0].last, store.damage().len()), (at, 0));
+    assert_eq!(disk.open(&path).expect("there").len().expect("known"), length, "cut off");
+    let at = append(&mut store, at, 1, 0);
+    store.write_out().expect("written out");
+    let frames = store.reader(REPLICA).expect("there").read_frames(LogIndex(1), at.index.next(), usize::MAX);
+    assert_eq!(frames.expect("readable").len(), 2);
+}
+
+#[test]
+fn row_28_damage_below_the_checkpoint() {
+    // In a frame, in the header and at the end of an ended segment.
+    for (position, cut) in [(700, false), (30, false), (2000, true)] {
+        let disk = disk();
+        let (mut store, at) = store(&disk, 6);
+        store.checkpoint(Vec::new()).expect("made");
+        drop(store);
+        let path = format!("{DIR}/{}", names_with(&disk, ".segment")[0]);
+        change(&disk, &path, |bytes| if cut { bytes.truncate(position) } else { bytes[position] ^= 1 });
+        for _ in 0..2 {
+            let (store, restored) = open(&disk);
+            assert_eq!((restored[0].last, store.damage().len()), (at, 0), "a start reads no frames");
+            let reader = store.reader(REPLICA).expect("there");
+            let read = |index| reader.read_frames(LogIndex(index), LogIndex(index + 1), 1);
+            assert!((1..=3).any(|index| read(index).is_err()));
+            for error in (1..=6).filter_map(|index| read(index).err()) {
+                assert!(matches!(&error, StorageError::Corrupt { path: at, .. } if *at == path), "{error}");
+            }
+            assert!((4..=6).all(|index| read(index).is_ok()), "the next segment is whole");
+            disk.crash();
+        }
+    }
+}
+
+#[test]
+fn row_29_a_damaged_index_and_a_damaged_note_of_a_clean_stop() {
+    for damage in [None, Some(0u64), Some(30)] {
+        let disk = disk();
+        let (store, at) = store(&disk, 6);
+        store.close(Vec::new()).expect("closed");
+        let indexes: Vec<String> = names_with(&disk, ".index").iter().map(|name| format!("{DIR}/{name}")).collect();
+        assert_eq!(indexes.len(), 2);
+        for path in indexes.iter().chain([&"shard-3/clean-stop".to_string()]) {
+            match damage {
+                Some(position) => change(&disk, path, |bytes| {
+                    let at = (position as usize).min(bytes.len() - 1);
+                    bytes[at] ^= 1;
+                }),
+                None => disk.remove(path).expect("removed"),
+            }
+        }
+        let (store, restored) = open(&disk);
+        assert_eq!((restored[0].last, store.damage().len(), store.started_clean()), (at, 0, false));
+        let reader = store.reader(REPLICA).expect("there");
+        let read = |index| reader.read_frames(LogIndex(index), LogIndex(index + 1), 1);
+        assert!((1..=6).all(|index| read(index).is_ok_and(|frames| frames.len() == 1)));
+    }
+}
+
+#[test]
+fn row_30_a_file_of_the_journal_is_half_made() {
+    let disk = disk();
+    let (_, at) = store(&disk, 1);
+    for name in [file_name(2), file_name(9)] {
+        let file = disk.create(&format!("shard-3/journal/{name}.tmp")).expect("created");
+        file.write_at(&[&[0; 8192]], 0).expect("written");
+    }
+    assert_eq!(open(&disk).1[0].last, at);
+    let names = disk.list("shard-3/journal").expect("there");
+    assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
 }

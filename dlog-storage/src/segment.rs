@@ -69,6 +69,15 @@ impl SegmentHeader {
         bytes
     }
 
+    /// The version of a whole header that [`SegmentHeader::decode`] can't read. Every version keeps magic, version and checksum
+    /// where they are: damage isn't taken for another version, nor the other way round.
+    pub fn other_version(bytes: &[u8]) -> Option<u32> {
+        let fixed = bytes.first_chunk::<SEGMENT_HEADER_BYTES>()?;
+        let whole = &fixed[0..8] == MAGIC && crc32c::crc32c(&fixed[..124]).to_le_bytes() == fixed[124..128];
+        let version = u32::from_le_bytes(fixed[8..12].try_into().expect("four bytes"));
+        (whole && version != VERSION).then_some(version)
+    }
+
     /// Reads a header.
     ///
     /// # Errors
@@ -221,6 +230,12 @@ impl<D: Disk> Segment<D> {
         let file = disk.open(&path).map_err(|e| StorageError::io("open", &path, e))?;
         let mut bytes = [0u8; SEGMENT_HEADER_BYTES];
         let have = file.read_at(&mut bytes, 0).map_err(|e| StorageError::io("read", &path, e))?;
+        if let Some(version) = SegmentHeader::other_version(&bytes[..have]) {
+            let detail = format!(
+                "it is a segment of version {version}, which this dlog doesn't know; use the dlog that wrote it"
+            );
+            return Err(StorageError::NeedsOperator { path, detail });
+        }
         let header = SegmentHeader::decode(&bytes[..have]).map_err(|detail| StorageError::corrupt(&path, 0, detail))?;
         let expected = SegmentHeader { identity: *identity, generation: self.generation, start: self.start };
         if header != expected {

@@ -1,6 +1,7 @@
 //! The store against a model: random operations, crashes at random calls, reopened and compared.
 
 use super::*;
+use crate::shard_model::{Model, ModelReplica};
 use crate::sim_disk::{LoseUnsynced, SimDisk, SimDiskOptions};
 use bytes::Bytes;
 use dlog_core::write::{Create, LogPoint, RestoredReplica};
@@ -71,153 +72,6 @@ pub(super) fn write(replica: ReplicaId, commit: u64, ops: Vec<WriteOp>) -> Repli
 
 pub(super) fn create_op(start: LogPoint) -> WriteOp {
     WriteOp::Create(Create { intent: LogIndex(1), membership: Bytes::from_static(b"first"), start })
-}
-
-/// What a replica must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct ModelReplica {
-    start: LogPoint,
-    frames: Vec<Frame>,
-    term: Term,
-    vote: Option<ReplicaId>,
-    membership: (LogIndex, Bytes),
-    log_start: Offset,
-    /// In the journal.
-    recorded: LogIndex,
-    /// Told so far.
-    told: LogIndex,
-    /// Label of the table that a snapshot brought.
-    producers: Option<LogIndex>,
-    /// The greatest label that was given.
-    producers_max: Option<LogIndex>,
-    /// The same over resets: labels only rise.
-    labels_max: LogIndex,
-    /// The furthest local start that retention may have reached.
-    retired: LogIndex,
-}
-
-impl ModelReplica {
-    fn last(&self) -> LogPoint {
-        self.frames.last().map_or(self.start, after)
-    }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Model {
-    replicas: BTreeMap<ReplicaId, ModelReplica>,
-    marks: BTreeSet<ReplicaId>,
-}
-
-impl Model {
-    fn apply(&mut self, writes: &[ReplicaWrite]) {
-        let synced = writes.iter().any(|write| !write.ops.is_empty());
-        for write in writes {
-            for op in &write.ops {
-                self.apply_op(write.replica, op);
-            }
-            if let Some(replica) = self.replicas.get_mut(&write.replica) {
-                replica.told = replica.told.max(write.commit);
-            }
-        }
-        for write in writes.iter().filter(|_| synced) {
-            if let Some(replica) = self.replicas.get_mut(&write.replica) {
-                replica.recorded = replica.told.min(replica.last().index);
-            }
-        }
-    }
-
-    fn apply_op(&mut self, id: ReplicaId, op: &WriteOp) {
-        if let WriteOp::Create(create) = op {
-            let replica = ModelReplica {
-                start: create.start,
-                frames: Vec::new(),
-                term: Term(0),
-                vote: None,
-                membership: (LogIndex(0), create.membership.clone()),
-                log_start: create.start.next_offset,
-                recorded: LogIndex(0),
-                told: LogIndex(0),
-                producers: None,
-                producers_max: None,
-                labels_max: LogIndex(0),
-                retired: create.start.index,
-            };
-            self.replicas.insert(id, replica);
-            return;
-        }
-        let replica = self.replicas.get_mut(&id).expect("the generator knows what is there");
-        match op {
-            WriteOp::Create(_) => {}
-            WriteOp::Append(frames) => replica.frames.extend(frames.iter().cloned()),
-            WriteOp::HardState { term, vote } => (replica.term, replica.vote) = (*term, *vote),
-            WriteOp::Configuration { index, membership } => replica.membership = (*index, membership.clone()),
-            WriteOp::Cut { from } => replica.frames.retain(|frame| frame.index < *from),
-            WriteOp::LogStart(offset) => replica.log_start = replica.log_start.max(*offset),
-            WriteOp::Reset(at) => {
-                replica.frames.clear();
-                replica.start = *at;
-                replica.log_start = replica.log_start.max(at.next_offset);
-                (replica.producers, replica.producers_max, replica.retired) = (None, None, at.index);
-            }
-            WriteOp::Producers { index, .. } => {
-                (replica.producers, replica.producers_max) = (Some(*index), replica.producers_max.max(Some(*index)));
-                replica.labels_max = replica.labels_max.max(*index);
-            }
-            WriteOp::Delete { .. } => {
-                self.replicas.remove(&id);
-                self.marks.insert(id);
-            }
-        }
-    }
-
-    /// Why the store is not this model; empty if it is.
-    fn differs(&self, store: &ShardStore<SimDisk>, restored: &[RestoredReplica]) -> String {
-        let ids: Vec<ReplicaId> = restored.iter().map(|replica| replica.replica).collect();
-        if ids != self.replicas.keys().copied().collect::<Vec<_>>() {
-            return format!("replicas {ids:?}, not {:?}", self.replicas.keys());
-        }
-        let marks: BTreeSet<ReplicaId> = store.known_marks().map(|(id, _)| id).collect();
-        if marks != self.marks {
-            return format!("marks {marks:?}, not {:?}", self.marks);
-        }
-        for replica in restored {
-            let model = &self.replicas[&replica.replica];
-            let found = (replica.term, replica.vote, replica.membership_index, &replica.membership, replica.log_start);
-            let expected = (model.term, model.vote, model.membership.0, &model.membership.1, model.log_start);
-            if found != expected {
-                return format!("{} has {found:?}, not {expected:?}", replica.replica);
-            }
-            let label = replica.producers.as_ref().map(|(index, _)| *index);
-            if label < model.producers
-                || label > model.producers_max
-                || label.is_some_and(|l| l < replica.local_start.index)
-            {
-                let (least, most) = (model.producers, model.producers_max);
-                return format!("{} has producers as of {label:?}, not {least:?} to {most:?}", replica.replica);
-            }
-            let retired = model.frames.iter().find(|frame| frame.index == replica.local_start.index).map(after);
-            let may_go = |at: &LogPoint| at.next_offset <= replica.log_start && Some(at.index) <= label;
-            let start = retired.filter(may_go).unwrap_or(model.start);
-            if (replica.local_start, replica.last) != (start, model.last()) {
-                let found = (replica.local_start, replica.last);
-                return format!("{} is {found:?}, not {:?}", replica.replica, (model.start, model.last()));
-            }
-            if replica.commit < model.recorded || replica.commit > model.told.min(model.last().index) {
-                return format!("{} commit {}, recorded {}", replica.replica, replica.commit, model.recorded);
-            }
-            let reader = store.reader(replica.replica).expect("restored");
-            let (from, to) = (start.index.next(), model.last().index.next());
-            let mut frames: Vec<Frame> = Vec::new();
-            while frames.last().map_or(from, |last| last.index.next()) < to {
-                let next = frames.last().map_or(from, |last| last.index.next());
-                frames.extend(reader.read_frames(next, to, usize::MAX).expect("readable"));
-            }
-            if frames != model.frames[model.frames.len() - frames.len()..] {
-                return format!("{} has other frames", replica.replica);
-            }
-        }
-        String::new()
-    }
 }
 
 /// Draws operations that a correct consensus machine might ask for.
@@ -388,10 +242,10 @@ impl Driver {
             return Err(format!("recovered {:?}, but {:?} was told", store.last_group(), self.told));
         }
         self.told = store.last_group();
-        let why = self.durable.differs(&store, &restored);
+        let why = self.durable.differs(&store, &restored, &|_| false);
         if !why.is_empty() {
             let Some(maybe) = self.in_flight.take() else { return Err(why) };
-            let or = maybe.differs(&store, &restored);
+            let or = maybe.differs(&store, &restored, &|_| false);
             if !or.is_empty() {
                 return Err(format!("neither the model without ({why}) nor with ({or}) what was in flight"));
             }

@@ -13,9 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 mod inode;
 mod state;
+mod unsynced;
 
 use inode::Inode;
 use state::{Node, State, parent, power_is_out};
+pub use unsynced::Unsynced;
 
 /// What power loss leaves old or new, as a whole.
 pub const SECTOR_BYTES: usize = 512;
@@ -62,6 +64,8 @@ pub struct SimDiskStats {
     pub syncs: u64,
     /// Calls of `sync_dir`.
     pub dir_syncs: u64,
+    /// Calls that change something, names and syncs included: what [`SimDisk::cut_power_after`] counts.
+    pub changes: u64,
 }
 
 /// A disk in memory. Clones share it.
@@ -102,6 +106,11 @@ impl SimDisk {
     /// The next syncs of files fail, and what they should have written will be lost.
     pub fn fail_syncs(&self, count: u32) {
         self.lock().failing_syncs = count;
+    }
+
+    /// Lets this many syncs of files through; the one after fails, as with [`SimDisk::fail_syncs`].
+    pub fn fail_sync_after(&self, syncs: u64) {
+        self.lock().failing_after = Some(syncs);
     }
 
     /// The next sync of a file below this folder fails, as with [`SimDisk::fail_syncs`].
@@ -380,7 +389,7 @@ impl DiskFile for SimFile {
         if !state.spend_power()? {
             return Err(power_is_out());
         }
-        if state.failing_syncs > 0 || state.fails_below(self.inode) {
+        if state.failing_syncs > 0 || state.fails_below(self.inode) || state.fails_now() {
             state.failing_syncs = state.failing_syncs.saturating_sub(1);
             state.failing_below = None;
             let inode = inode(&mut state, self.inode);

@@ -185,3 +185,54 @@ fn the_same_seed_gives_the_same_bytes() {
     assert_eq!(run(7), run(7));
     assert_ne!(run(7), run(8));
 }
+
+#[test]
+fn a_crash_keeps_exactly_what_it_is_told_to() {
+    let disk = disk(LoseUnsynced::Random, 5);
+    let file = disk.create("a").expect("created");
+    file.write_at(&[&[1u8; 1024]], 0).expect("written");
+    file.sync_data().expect("synced");
+    disk.sync_dir("").expect("synced");
+    file.write_at(&[&[2u8; 1024]], 512).expect("written");
+    file.write_at(&[&[1u8; 512]], 0).expect("written as it was");
+    disk.create("b").expect("created").sync_data().expect("synced");
+    disk.rename("b", "c").expect("renamed");
+    let sector = |sector| Unsynced::Sector { file: "a".into(), sector };
+    let length = Unsynced::Length { file: "a".into() };
+    let created = Unsynced::Names { number: 0, names: vec!["b".into()] };
+    let renamed = Unsynced::Names { number: 1, names: vec!["b".into(), "c".into()] };
+    let all = [created.clone(), renamed.clone(), length.clone(), sector(1), sector(2)];
+    assert_eq!(disk.unsynced(), all, "a sector that holds what it held is no matter");
+    let mut seen = std::collections::BTreeSet::new();
+    for chosen in 0..1usize << all.len() {
+        let kept: Vec<Unsynced> =
+            all.iter().enumerate().filter(|(at, _)| chosen & (1 << at) != 0).map(|(_, one)| one.clone()).collect();
+        let forked = disk.fork(1);
+        forked.crash_keeping(&kept);
+        let is_kept = |one: &Unsynced| kept.contains(one);
+        let sectors = [1, if is_kept(&sector(1)) { 2 } else { 1 }, if is_kept(&sector(2)) { 2 } else { 0 }];
+        let expected: Vec<u8> = sectors.into_iter().flat_map(|byte| [byte; 512]).collect();
+        let len = if is_kept(&length) { 1536 } else { 1024 };
+        assert_eq!(content(&forked, "a"), expected[..len], "{kept:?}");
+        let names = match (is_kept(&created), is_kept(&renamed)) {
+            (_, true) => vec!["a", "c"],
+            (true, false) => vec!["a", "b"],
+            (false, false) => vec!["a"],
+        };
+        assert_eq!(forked.list("").expect("listed"), names, "{kept:?}");
+        assert!(forked.unsynced().is_empty());
+        seen.insert((forked.tree(), content(&forked, "a")));
+    }
+    assert_eq!(seen.len(), 3 * (4 + 2), "each outcome is met");
+    assert_eq!(disk.unsynced(), all, "a fork changes nothing here");
+}
+
+#[test]
+fn the_sync_that_is_asked_for_fails() {
+    let disk = disk(LoseUnsynced::All, 1);
+    let file = disk.create("a").expect("created");
+    disk.fail_sync_after(2);
+    let synced: Vec<bool> = (0..5).map(|_| file.sync_data().is_ok()).collect();
+    assert_eq!(synced, [true, true, false, true, true]);
+    assert_eq!(disk.stats().changes, 6);
+}

@@ -25,7 +25,12 @@ pub(crate) struct FrameMaker {
 
 impl FrameMaker {
     pub(crate) fn new(at: LogPoint) -> FrameMaker {
-        FrameMaker { at, term: Term(at.term.0.max(1)), log: IDENTITY.log }
+        FrameMaker::of(IDENTITY.log, at)
+    }
+
+    /// For another log than that of [`IDENTITY`].
+    pub(crate) fn of(log: LogId, at: LogPoint) -> FrameMaker {
+        FrameMaker { at, term: Term(at.term.0.max(1)), log }
     }
 
     /// A frame with a batch of one record for each time.
@@ -39,6 +44,19 @@ impl FrameMaker {
         let bytes = builder.build().expect("a small batch");
         let payload = batch::stamp(&bytes, self.at.next_offset, self.term, None);
         self.frame(FrameKind::Records, times.len() as u32, payload)
+    }
+
+    /// A frame with one record, whose bytes differ from frame to frame and from sector to sector.
+    pub(crate) fn filled(&mut self, value_bytes: usize) -> Frame {
+        let (index, term) = (self.at.index.next().0, self.term.0);
+        let value = Bytes::from_iter((0..value_bytes).map(|at| (at as u64 / 7 + 31 * index + 97 * term + 1) as u8));
+        let mut builder = BatchBuilder::new(Codec::None);
+        let record =
+            Record { timestamp: TimestampMs(index as i64), key: None, value: Some(value), headers: Vec::new() };
+        builder.push(&record).expect("a small record");
+        let bytes = builder.build().expect("a small batch");
+        let payload = batch::stamp(&bytes, self.at.next_offset, self.term, None);
+        self.frame(FrameKind::Records, 1, payload)
     }
 
     /// A frame without records.

@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::identity::ClusterId;
 use crate::journal::GroupAt;
-use crate::journal::file::{FIRST_GROUP_AT, decode_header, generation_of, read_whole};
+use crate::journal::file::{FIRST_GROUP_AT, HeaderRead, generation_of, read_header, read_whole};
 use crate::journal::format::{GROUP_ALIGN, GroupKind};
 use crate::journal::group::{GroupContext, GroupCopy, damaged_payload, frames};
 use bytes::Bytes;
@@ -50,7 +50,11 @@ pub fn journal<D: Disk>(
     let bytes = read_whole(disk, path)?;
     let (groups, numbers, frames, end) = (0, None, 0, FIRST_GROUP_AT);
     let mut report = JournalReport { generation, groups, numbers, frames, end, sealed: false, damage: Vec::new() };
-    let Some(cluster) = cluster.or_else(|| decode_header(&bytes)) else {
+    let in_header = match read_header(&bytes) {
+        HeaderRead::Good(header) => Some(header.cluster),
+        HeaderRead::OtherVersion(_) | HeaderRead::Bad => None,
+    };
+    let Some(cluster) = cluster.or(in_header) else {
         report.damage.push(damage(path, 0, FIRST_GROUP_AT, "the header is none of a journal file".to_string()));
         return Ok(report);
     };

@@ -1,4 +1,4 @@
-//! One journal file: its name, its header that decides nothing, its zero-filling.
+//! One journal file: its name, its header that says whose it is and how long, its zero-filling.
 
 use super::format::GROUP_ALIGN;
 use crate::disk::{Disk, DiskFile};
@@ -32,7 +32,7 @@ pub fn generation_of(name: &str) -> Option<u64> {
     digits.parse().ok().filter(|generation| *generation <= GENERATION_MAX)
 }
 
-/// The first bytes of a file, for whoever looks at it. Groups carry all that decides.
+/// The first bytes of a file: whose it is, and how long. What stands in it the groups say themselves.
 ///
 /// ```text
 /// position  size  field
@@ -57,13 +57,46 @@ pub fn encode_header(cluster: ClusterId, shard: ShardId, generation: u64, bytes:
     header
 }
 
-/// Whether these are the first bytes of a journal file of version 1, and of which cluster.
-pub fn decode_header(bytes: &[u8]) -> Option<ClusterId> {
-    let header = bytes.first_chunk::<HEADER_BYTES>()?;
-    let good = header[0..8] == MAGIC
-        && header[8..10] == VERSION.to_le_bytes()
-        && header[44..] == crc32c::crc32c(&header[..44]).to_le_bytes();
-    good.then(|| ClusterId(header[12..28].try_into().expect("sixteen bytes")))
+/// What the first bytes of a file say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderRead {
+    /// A whole header of this version.
+    Good(FileHeader),
+    /// A whole header of another version.
+    OtherVersion(u16),
+    /// No header, or a damaged one.
+    Bad,
+}
+
+/// A journal file's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileHeader {
+    /// Whose file it is.
+    pub cluster: ClusterId,
+    /// The shard's number.
+    pub shard: ShardId,
+    /// As in the file's name. Of a file that is used again the header may be the one from before.
+    pub generation: u64,
+    /// The file's length, which never changes.
+    pub bytes: u64,
+}
+
+/// Reads a file's first bytes. Every version keeps magic, version and checksum where they are.
+pub fn read_header(bytes: &[u8]) -> HeaderRead {
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return HeaderRead::Bad };
+    let u64_at = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+    if header[0..8] != MAGIC || header[44..] != crc32c::crc32c(&header[..44]).to_le_bytes() {
+        return HeaderRead::Bad;
+    }
+    match u16::from_le_bytes([header[8], header[9]]) {
+        VERSION => HeaderRead::Good(FileHeader {
+            cluster: ClusterId(header[12..28].try_into().expect("sixteen bytes")),
+            shard: ShardId(u16::from_le_bytes([header[10], header[11]])),
+            generation: u64_at(28),
+            bytes: u64_at(36),
+        }),
+        other => HeaderRead::OtherVersion(other),
+    }
 }
 
 /// A file that can be written to.
@@ -156,9 +189,16 @@ mod tests {
         let fields = "444c4f474a524e4c01000200abababababababababababababababab03000000000000000010000000000000";
         assert_eq!(&hex[..88], fields);
         assert_eq!(hex[88..], format!("{:08x}", crc32c::crc32c(&header[..44]).swap_bytes()));
-        assert_eq!(decode_header(&header), Some(ClusterId([0xab; 16])));
+        let read = FileHeader { cluster: ClusterId([0xab; 16]), shard: ShardId(2), generation: 3, bytes: 4096 };
+        assert_eq!(read_header(&header), HeaderRead::Good(read));
         let mut damaged = header;
         damaged[30] ^= 1;
-        assert_eq!(decode_header(&damaged), None);
+        assert_eq!(read_header(&damaged), HeaderRead::Bad);
+        assert_eq!(read_header(&header[..47]), HeaderRead::Bad);
+        let mut newer = header;
+        newer[8] = 2;
+        let crc = crc32c::crc32c(&newer[..44]);
+        newer[44..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(read_header(&newer), HeaderRead::OtherVersion(2));
     }
 }

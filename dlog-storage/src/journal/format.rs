@@ -148,6 +148,14 @@ impl GroupHeader {
         (header.bytes == expected).then_some(header)
     }
 
+    /// The version that these bytes are of, if that isn't the one that [`GroupHeader::decode`] reads, and the bytes of the table
+    /// behind them. Every version keeps magic, version, length of the table and checksum where they are.
+    pub fn other_version(bytes: &[u8; GROUP_HEADER_BYTES]) -> Option<(u16, u32)> {
+        let version = u16::from_le_bytes([bytes[4], bytes[5]]);
+        let table_bytes = u32::from_le_bytes(bytes[40..44].try_into().expect("four bytes"));
+        (bytes[0..4] == MAGIC && version != VERSION).then_some((version, table_bytes))
+    }
+
     /// The group's CRC: covers header and table, through them every payload.
     pub fn stored_crc(bytes: &[u8; GROUP_HEADER_BYTES]) -> u32 {
         u32::from_le_bytes(bytes[CRC_AT..].try_into().expect("four bytes"))

@@ -145,6 +145,16 @@ impl GroupCopy {
         good.then(|| GroupCopy::check(context, file, header, bytes, table_at)).flatten()
     }
 
+    /// The version of the group at `at`, if a whole head of another one than this stands there. What a file holds from its
+    /// earlier life is older than what a start would look for, so it is no matter of which file it says to be.
+    pub fn other_version_at(context: GroupContext, file: &[u8], at: u64) -> Option<u16> {
+        let bytes = header_bytes(file, at as usize)?;
+        let (version, table_bytes) = GroupHeader::other_version(bytes)?;
+        let table_at = at as usize + GROUP_HEADER_BYTES;
+        let table = file.get(table_at..table_at.checked_add(table_bytes as usize)?)?;
+        (header_crc(context.cluster, bytes, table) == GroupHeader::stored_crc(bytes)).then_some(version)
+    }
+
     fn check(
         context: GroupContext,
         file: &[u8],

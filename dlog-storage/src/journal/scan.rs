@@ -5,7 +5,7 @@
 //! a later group by number, in its file or a later one; a seal of it or of a later one; a frame in it at or below a
 //! commit index that an earlier group or the checkpoint holds. Without any of these it is torn: its sync never returned.
 
-use super::file::{FIRST_GROUP_AT, file_name, read_whole};
+use super::file::{FIRST_GROUP_AT, HeaderRead, file_name, read_header, read_whole};
 use super::format::{GROUP_ALIGN, GroupKind};
 use super::group::{GroupContext, GroupCopy, damaged_payload, frames};
 use super::set::JournalPosition;
@@ -93,6 +93,7 @@ impl<D: Disk> Scanner<'_, D> {
         let mut stops: Vec<(u64, ChainEnd)> = Vec::new();
         for generation in files.iter().copied() {
             let bytes = read_whole(self.disk, &self.path(generation))?;
+            self.refuse_partial(generation, &bytes)?;
             let first = generation == self.scan.end.generation && self.scan.groups.is_empty();
             let from = if first { self.scan.end.position } else { FIRST_GROUP_AT };
             let before = self.scan.end.number;
@@ -114,6 +115,30 @@ impl<D: Disk> Scanner<'_, D> {
         Ok(())
     }
 
+    /// A file has its whole length before it has its name. Of the one that the checkpoint names more is known: it was used, or made
+    /// ready, so its header or some group says that it is that file.
+    fn refuse_partial(&self, generation: u64, bytes: &Bytes) -> Result<(), StorageError> {
+        let path = self.path(generation);
+        let have = bytes.len() as u64;
+        let header = match read_header(bytes) {
+            HeaderRead::Good(header) if header.bytes != have => {
+                let what = format!("the file has {have} bytes, its header says {}: {ADVICE}", header.bytes);
+                return Err(StorageError::corrupt(&path, have.min(header.bytes), what));
+            }
+            HeaderRead::Good(header) => Some(header),
+            HeaderRead::OtherVersion(_) | HeaderRead::Bad => None,
+        };
+        let named = generation == self.scan.end.generation && self.scan.groups.is_empty();
+        let is_it = header.is_some_and(|header| header.generation == generation)
+            || blocks(FIRST_GROUP_AT, bytes)
+                .any(|at| self.copies_in(generation, bytes, at).iter().any(Option::is_some));
+        if have < FIRST_GROUP_AT + GROUP_ALIGN || (named && !is_it && !mutants::is(Mutant::BadGroupDropped)) {
+            let what = format!("neither a header nor a group says that this is the file of this name: {ADVICE}");
+            return Err(StorageError::corrupt(&path, 0, what));
+        }
+        Ok(())
+    }
+
     fn path(&self, generation: u64) -> String {
         format!("{}/{}", self.dir, file_name(generation))
     }
@@ -127,6 +152,13 @@ impl<D: Disk> Scanner<'_, D> {
         let mut position = from;
         loop {
             let Some(copy) = self.expected(generation, bytes, position) else {
+                if let Some(version) = GroupCopy::other_version_at(self.context(generation), bytes, position) {
+                    let detail = format!(
+                        "at byte {position} stands a group of version {version}, which this dlog doesn't know; nothing was \
+                         changed: use the dlog that wrote it"
+                    );
+                    return Err(StorageError::NeedsOperator { path: self.path(generation), detail });
+                }
                 return Ok(ChainEnd { position, bad: None, damage: None });
             };
             let writes =

@@ -264,7 +264,7 @@ impl<D: Disk> Journal<D> {
         let crc = self.builder.finish(self.context(), place, GroupKind::Group);
         let written = self.current.file.write_at(&self.builder.parts(writes), self.position);
         written.map_err(|error| GroupFailure::InDoubt(StorageError::io("write", &self.current.path, error)))?;
-        let unsynced = mutants::is(Mutant::MustSyncIgnored) && !has_frames;
+        let unsynced = mutants::is(Mutant::GroupUnsynced) || (mutants::is(Mutant::MustSyncIgnored) && !has_frames);
         let synced = if unsynced { Ok(()) } else { self.current.file.sync_data() };
         synced.map_err(|error| GroupFailure::InDoubt(StorageError::sync(&self.current.path, error)))?;
         self.position += bytes;
@@ -403,10 +403,11 @@ impl<D: Disk> Maker<'_, D> {
         let file = self.disk.open(&path).map_err(|error| StorageError::io("open", &path, error))?;
         let ready = JournalFile { generation, bytes: old.bytes, path, file };
         self.write_header(&ready)?;
+        // A start knows by it, until the first group stands there, that the file is the one that a checkpoint names.
+        ready.file.sync_data().map_err(|error| StorageError::sync(&ready.path, error))?;
         Ok(ready)
     }
 
-    /// Not synced for a recycled file: the header decides nothing.
     fn write_header(&self, file: &JournalFile<D::File>) -> Result<(), StorageError> {
         let header = encode_header(self.cluster, self.shard, file.generation, file.bytes);
         file.file.write_at(&[&header], 0).map_err(|error| StorageError::io("write", &file.path, error))

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 /// A file's bytes, and what its sectors held when it was last synced.
 ///
 /// Invariants: a sector is in at most one of `unsynced` and `lost`; sectors in neither are durable.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Inode {
     pub(super) bytes: Vec<u8>,
     /// Length at the last sync.
-    durable_len: u64,
+    pub(super) durable_len: u64,
     /// What the sectors written since the last sync held then (`None`: zeros).
     pub(super) unsynced: BTreeMap<u64, Option<Box<[u8; SECTOR_BYTES]>>>,
     /// The same for sectors that a failed sync gave up on.
@@ -110,6 +110,21 @@ impl Inode {
             Some(old) => self.bytes[start..end].copy_from_slice(&old[..]),
             None => self.bytes[start..end].fill(0),
         }
+    }
+
+    /// The sectors whose bytes a power loss may change.
+    pub(super) fn unsynced_sectors(&self) -> impl Iterator<Item = u64> {
+        self.unsynced.iter().filter(|(sector, old)| self.sector(**sector) != **old).map(|(sector, _)| *sector)
+    }
+
+    /// Power loss: what `keep` names is new, everything else that was not synced is old.
+    pub(super) fn crash_keeping(&mut self, len: u64, keep: impl Fn(u64) -> bool) {
+        let (unsynced, lost) = (std::mem::take(&mut self.unsynced), std::mem::take(&mut self.lost));
+        for (sector, old) in unsynced.into_iter().filter(|(sector, _)| !keep(*sector)).chain(lost) {
+            self.restore(sector, old);
+        }
+        self.bytes.resize(len as usize, 0);
+        self.durable_len = len;
     }
 
     /// Power loss: everything unsynced is old, or each part of it old or new by the seed.

@@ -11,6 +11,7 @@ pub(super) enum Node {
 }
 
 /// One change of names: all of it happens or none.
+#[derive(Clone)]
 pub(super) struct NameChange {
     pub(super) changes: Vec<(String, Option<Node>)>,
 }
@@ -28,6 +29,8 @@ pub(super) struct State {
     /// Changing calls that still work before the power goes.
     pub(super) power_left: Option<u64>,
     pub(super) failing_syncs: u32,
+    /// So many syncs of files until one fails.
+    pub(super) failing_after: Option<u64>,
     /// The next sync of a file whose name begins so fails.
     pub(super) failing_below: Option<String>,
     pub(super) failing_writes: Option<(u32, ErrorKind)>,
@@ -56,6 +59,7 @@ impl State {
             stats: SimDiskStats::default(),
             power_left: None,
             failing_syncs: 0,
+            failing_after: None,
             failing_below: None,
             failing_writes: None,
             failing_reads: 0,
@@ -64,6 +68,7 @@ impl State {
 
     /// Counts a changing call. The first call without power is half done by the caller, hence the two answers.
     pub(super) fn spend_power(&mut self) -> io::Result<bool> {
+        self.stats.changes += 1;
         match &mut self.power_left {
             None => Ok(true),
             Some(0) => Err(power_is_out()),
@@ -72,6 +77,13 @@ impl State {
                 Ok(*left > 0)
             }
         }
+    }
+
+    /// Counts a sync towards the one that is to fail.
+    pub(super) fn fails_now(&mut self) -> bool {
+        let fails = self.failing_after == Some(0);
+        self.failing_after = self.failing_after.and_then(|left| left.checked_sub(1));
+        fails
     }
 
     pub(super) fn fails_below(&self, inode: u64) -> bool {
@@ -172,12 +184,28 @@ impl State {
         self.pending = keep;
     }
 
-    pub(super) fn crash(&mut self) {
+    /// What every crash does: handles die, injected faults are gone.
+    pub(super) fn lose_process(&mut self) {
         self.epoch += 1;
         self.power_left = None;
-        self.failing_below = None;
+        (self.failing_below, self.failing_after) = (None, None);
         (self.failing_syncs, self.failing_writes, self.failing_reads) = (0, None, 0);
         self.inodes.values_mut().for_each(|inode| inode.handles = 0);
+    }
+
+    /// The durable names are all that is left.
+    pub(super) fn lose_names(&mut self) {
+        self.pending.clear();
+        self.names = self.durable_names.clone();
+        let orphans: Vec<String> = self.names.keys().filter(|path| !self.has_folders(path)).cloned().collect();
+        for path in orphans {
+            self.names.remove(&path);
+        }
+        self.durable_names = self.names.clone();
+    }
+
+    pub(super) fn crash(&mut self) {
+        self.lose_process();
         if self.options.lose_unsynced == LoseUnsynced::Nothing {
             return self.refresh_named();
         }
@@ -186,13 +214,7 @@ impl State {
             LoseUnsynced::All | LoseUnsynced::Nothing => {}
             LoseUnsynced::Random => self.settle(|_| random.bool()),
         }
-        self.pending.clear();
-        self.names = self.durable_names.clone();
-        let orphans: Vec<String> = self.names.keys().filter(|path| !self.has_folders(path)).cloned().collect();
-        for path in orphans {
-            self.names.remove(&path);
-        }
-        self.durable_names = self.names.clone();
+        self.lose_names();
         let lose = self.options.lose_unsynced;
         for inode in self.inodes.values_mut() {
             inode.crash(lose == LoseUnsynced::All, &mut random);

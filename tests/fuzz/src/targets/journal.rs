@@ -97,8 +97,7 @@ const CONTEXT: GroupContext = GroupContext { cluster: CLUSTER, shard: SHARD, gen
 
 /// A file with a group for each of these, and a seal behind the last if asked for.
 fn file_of(groups: &[Vec<ReplicaWrite>], sealed: bool) -> Vec<u8> {
-    let mut file = encode_header(CLUSTER, SHARD, GENERATION, FILE_BYTES_MAX as u64).to_vec();
-    file.resize(FIRST_GROUP_AT as usize, 0);
+    let mut file = vec![0; FIRST_GROUP_AT as usize];
     let (mut builder, mut previous_crc, mut number) = (GroupBuilder::default(), 0, 0);
     let mut add = |writes: &[ReplicaWrite], kind, number, previous_crc| {
         builder.clear();
@@ -116,6 +115,8 @@ fn file_of(groups: &[Vec<ReplicaWrite>], sealed: bool) -> Vec<u8> {
         add(&[], GroupKind::Seal, number, previous_crc);
     }
     file.resize(file.len() + GROUP_ALIGN as usize, 0);
+    let header = encode_header(CLUSTER, SHARD, GENERATION, file.len() as u64);
+    file[..header.len()].copy_from_slice(&header);
     file
 }
 
@@ -127,6 +128,11 @@ fn file_seeds() -> Vec<Vec<u8>> {
 
 fn mend_packed(short: &[u8]) -> Vec<u8> {
     let mut file = unpacked(short, FILE_BYTES_MAX);
+    // A file that isn't as long as its header says is refused before anything else of it is read.
+    let header = encode_header(CLUSTER, SHARD, GENERATION, file.len() as u64);
+    if file.len() >= header.len() && file[..8] == header[..8] {
+        file[..header.len()].copy_from_slice(&header);
+    }
     mend_file(&mut file, (0, 0));
     packed(&file)
 }

@@ -50,6 +50,7 @@ fn bound_of_mutant(mutant: Mutant) -> (Place, u64) {
         Mutant::CutTooFar => (splits, 20),
         Mutant::StaleBootAccepted | Mutant::BelowToldAccepted => (Place::Scenario("wiped_node"), 1),
         Mutant::LeavesWithoutHandover => (Place::Scenario("leader_leaves"), 1),
+        Mutant::GroupUnsynced => (Place::Cluster(Shape::PowerLoss), 5),
         Mutant::CutBeforeGroup => (splits, 600),
         Mutant::RecycledBeforeCheckpoint => (mixed, 250),
         Mutant::CheckpointBeforeSegments | Mutant::DirectoryUnsynced => (mixed, 30),

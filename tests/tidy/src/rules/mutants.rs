@@ -1,12 +1,15 @@
-//! The feature `mutants` lets code do things wrong on purpose: only the simulator may switch it on, and only when it is asked to.
+//! The feature `mutants` lets code do things wrong on purpose: only the simulator and storage's own tests may switch it on, and only
+//! when they are asked to.
 
 use crate::Violation;
 use crate::tree::TextFile;
 use toml::{Table, Value};
 
 const FEATURE: &str = "mutants";
-/// The one place that may name it as something to switch on: the package, the feature, and what it switches on.
-const SWITCH: (&str, &str, &str) = ("dlog-sim", FEATURE, "dlog-core/mutants");
+/// The packages that may name it as something to switch on, each by its feature of the same name.
+const SWITCHES: [&str; 2] = ["dlog-sim", "dlog-storage"];
+/// What they may switch on.
+const SWITCHED: &str = "dlog-core/mutants";
 
 /// Finds whatever else switches it on: default features, other features, features of dependencies.
 pub fn check(manifests: &[&TextFile]) -> Vec<Violation> {
@@ -18,9 +21,10 @@ pub fn check(manifests: &[&TextFile]) -> Vec<Violation> {
         let mut named = Vec::new();
         walk(&mut String::new(), &Value::Table(table.clone()), &mut named);
         for (place, text) in named {
-            if (package, place.as_str(), text.as_str()) != (SWITCH.0, &format!("features.{}", SWITCH.1), SWITCH.2) {
+            let may = SWITCHES.contains(&package) && place == format!("features.{FEATURE}") && text == SWITCHED;
+            if !may {
                 let message =
-                    format!("{place} switches `{text}` on: only {} may, by its feature {}", SWITCH.0, SWITCH.1);
+                    format!("{place} switches `{text}` on: only {SWITCHES:?} may, by their feature {FEATURE}");
                 violations.push(Violation::new(&manifest.path, 0, message));
             }
         }
@@ -59,7 +63,10 @@ mod tests {
     }
 
     #[test]
-    fn only_the_simulator_switches_it_on() {
+    fn only_the_simulator_and_storages_tests_switch_it_on() {
+        let storage = "[package]\nname = \"dlog-storage\"\n[features]\n";
+        assert_eq!(count(&format!("{storage}mutants = [\"dlog-core/mutants\"]")), 0);
+        assert_eq!(count(&format!("{storage}rocksdb = [\"dlog-core/mutants\"]")), 1);
         let sim = "[package]\nname = \"dlog-sim\"\n[features]\n";
         assert_eq!(count(&format!("{sim}mutants = [\"dlog-core/mutants\"]")), 0);
         assert_eq!(count("[package]\nname = \"dlog-core\"\n[features]\nmutants = []"), 0);
