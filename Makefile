@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 SEED ?= 1
+BENCH ?=
 DLOG_SOAK_SECONDS ?= 3600
 N ?= 100
 DLOG_FUZZ_SEED ?= 1
 DLOG_FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test full soak lint docs compose interop sim sim-many mutants fuzz fuzz-corpus fresh-machine
+.PHONY: help setup build demo test full soak lint docs compose interop sim sim-many mutants fuzz fuzz-corpus bench fresh-machine
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -66,6 +67,9 @@ fuzz: setup ## damaged input for every decoder, for DLOG_FUZZ_SECONDS=600 from D
 
 fuzz-corpus: setup ## the fuzz tests' valid inputs anew, after a change of a format
 	$(CARGO) run --locked -p dlog-fuzz -- corpus
+
+bench: setup ## storage against the raw disk (BENCH="--long --out docs/benchmarks.md"; BENCH=--help lists the rows)
+	$(CARGO) run --locked --profile dist -p dlog-storage-bench -- $(BENCH)
 
 fresh-machine: ## prove make demo and make test in a bare Debian (as root)
 	@scripts/fresh-machine.sh

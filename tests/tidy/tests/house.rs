@@ -15,6 +15,7 @@ const MAPPED: &[&str] = &[
     "dlog-client",
     "dlog-server",
     "tests/fuzz",
+    "tests/bench",
     "tests/sim",
     "tests/tidy",
 ];

@@ -29,6 +29,7 @@ const PLACES: &[Place] = &[
     Place { name: CLIENT, uses: &[CORE, PROTOCOL], runtime: true },
     Place { name: SERVER, uses: &[CORE, STORAGE, REPLICATION, CONSENSUS, PROTOCOL, CLIENT], runtime: true },
     Place { name: "dlog-sim", uses: &[CORE, STORAGE, REPLICATION, CONSENSUS, CLIENT], runtime: false },
+    Place { name: "dlog-storage-bench", uses: &[CORE, STORAGE], runtime: false },
     Place { name: "dlog-cluster-tests", uses: &[CORE, REPLICATION, PROTOCOL, CLIENT], runtime: true },
     Place { name: "dlog-fuzz", uses: &[CORE, STORAGE, REPLICATION, CONSENSUS, PROTOCOL, CLIENT], runtime: false },
     Place { name: "dlog-interop", uses: &[CORE], runtime: false },
