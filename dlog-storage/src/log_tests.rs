@@ -466,6 +466,28 @@ fn small_reads_do_not_pin_large_buffers() {
     assert!(read.batches[0].clone().try_into_mut().is_err(), "a large read shares one buffer");
 }
 
+/// Where the last frame of a buffer was cut off behind its header, a second buffer as large was read for it alone, and then all
+/// batches were copied so as not to pin both.
+#[test]
+fn a_large_read_asks_the_disk_for_little_more_than_it_gives() {
+    const BYTES_MAX: usize = 1 << 20;
+    for payload_bytes in [1000, 10_000, BYTES_MAX - 200] {
+        let disk = disk(1);
+        let options = LogOptions { segment_bytes: 1 << 24, index_interval_bytes: 1 << 14 };
+        let cache = TailCache::new(0);
+        let mut log = Log::create(disk.clone(), DIR, IDENTITY, LogPoint::default(), options, cache).expect("created");
+        let mut maker = FrameMaker::new(LogPoint::default());
+        let frames: Vec<Frame> =
+            (0..4 * BYTES_MAX / payload_bytes).map(|_| maker.records(&[1], payload_bytes)).collect();
+        log.append(&frames).expect("appended");
+        let before = disk.stats().read_bytes;
+        let read = read_all(&log.reader(), Offset(0), BYTES_MAX).expect("readable");
+        assert_eq!(read, payloads(&frames));
+        let (asked, given) = (disk.stats().read_bytes - before, read.iter().map(bytes::Bytes::len).sum::<usize>());
+        assert!(asked <= given as u64 * 5 / 4, "{payload_bytes}: {asked} bytes read for {given}");
+    }
+}
+
 #[test]
 fn the_last_records_are_counted_back() {
     let disk = disk(1);

@@ -18,8 +18,10 @@ use std::sync::Arc;
 
 /// A read of the disk is at least so large: a block of the file system and a usual small batch.
 const READ_BYTES_MIN: usize = 4 << 10;
-/// And at most so large, unless a single frame is larger.
-const READ_BYTES_MAX: usize = 1 << 20;
+/// And at most so large, unless a single frame is larger: a megabyte of small batches with their frames' headers, or one batch
+/// of a megabyte, behind what an index entry makes us skip.
+const READ_BYTES_MAX: usize = (1 << 20) + (64 << 10);
+
 /// Reads one log. Clones are cheap and share what is open.
 pub struct LogReader<D: Disk> {
     pub(crate) shared: Arc<Shared<D>>,
@@ -283,7 +285,8 @@ impl<D: Disk> LogReader<D> {
     /// How much to read at once: what is asked for and what an index entry may make us skip.
     fn chunk(&self, bytes_max: usize) -> usize {
         let skip = usize::try_from(self.shared.index_interval).unwrap_or(READ_BYTES_MAX);
-        bytes_max.saturating_add(skip).clamp(READ_BYTES_MIN, READ_BYTES_MAX)
+        // Headers of frames: a sixteenth where batches have 700 bytes.
+        bytes_max.saturating_add(bytes_max / 16).saturating_add(skip).clamp(READ_BYTES_MIN, READ_BYTES_MAX)
     }
 }
 
@@ -300,10 +303,11 @@ fn first_at(frame: &Frame, at: TimestampMs, floor: Offset) -> Option<Offset> {
     None
 }
 
-/// Whether another frame is not worth it: it would be too much, or it would cost another read for little.
+/// Whether another frame is not worth it: it would be too much, or it would cost another read (of a whole chunk, of which
+/// nothing but this frame may be wanted) though there is enough already.
 fn full<F: crate::disk::DiskFile>(walk: &Walk<'_, F>, bytes: usize, bytes_max: usize) -> bool {
     bytes > 0
-        && match walk.next_bytes() {
+        && match walk.next_in_memory() {
             Some(next) => bytes + next > bytes_max,
             None => bytes >= bytes_max / 2,
         }

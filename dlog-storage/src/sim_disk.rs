@@ -60,6 +60,10 @@ pub struct SimDiskStats {
     pub writes: u64,
     /// Bytes written.
     pub written_bytes: u64,
+    /// Calls of `read_at`.
+    pub reads: u64,
+    /// Bytes that they asked for.
+    pub read_bytes: u64,
     /// Calls of `sync_data`.
     pub syncs: u64,
     /// Calls of `sync_dir`.
@@ -343,6 +347,8 @@ fn injected_write_error(state: &mut State) -> Option<ErrorKind> {
 impl DiskFile for SimFile {
     fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
         let mut state = self.state()?;
+        state.stats.reads += 1;
+        state.stats.read_bytes += into.len() as u64;
         if state.failing_reads > 0 {
             state.failing_reads -= 1;
             return Err(io::Error::other("a simulated read error"));

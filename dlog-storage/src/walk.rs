@@ -92,11 +92,12 @@ impl<'a, F: DiskFile> Walk<'a, F> {
         self.read_bytes
     }
 
-    /// Bytes of the next frame, if its header is in memory already.
-    pub(crate) fn next_bytes(&self) -> Option<usize> {
+    /// Bytes of the next frame, if all of it is in memory already.
+    pub(crate) fn next_in_memory(&self) -> Option<usize> {
         let at = usize::try_from(self.position.checked_sub(self.buffer_at)?).ok()?;
-        let header = FrameHeader::decode(self.buffer.get(at..)?).ok()?;
-        Some(FRAME_HEADER_BYTES + header.payload_bytes as usize)
+        let rest = self.buffer.get(at..)?;
+        let bytes = FRAME_HEADER_BYTES + FrameHeader::decode(rest).ok()?.payload_bytes as usize;
+        (bytes <= rest.len()).then_some(bytes)
     }
 
     /// The next frame and where it begins; `None` at the end.
