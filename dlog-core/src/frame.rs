@@ -198,12 +198,7 @@ impl Frame {
         if bytes.len() < end {
             return Err(FrameError::Short { needed: end, have: bytes.len() });
         }
-        let frame = header.with_payload(bytes.slice(FRAME_HEADER_BYTES..end));
-        let found = frame.compute_crc(log);
-        if found != frame.crc {
-            return Err(FrameError::Checksum { found, stored: frame.crc });
-        }
-        Ok(frame)
+        header.checked_with_payload(log, bytes.slice(FRAME_HEADER_BYTES..end))
     }
 
     fn compute_crc(&self, log: LogId) -> u32 {
@@ -247,6 +242,23 @@ impl FrameHeader {
             previous_crc: u32_at(36),
             crc: u32_at(40),
         })
+    }
+
+    /// The frame of this header and `payload`, its CRC checked. The batch's own CRC is not checked here.
+    ///
+    /// # Errors
+    /// [`FrameError::Checksum`], and [`FrameError::Short`] if `payload` is not as long as the header says.
+    pub fn checked_with_payload(self, log: LogId, payload: Bytes) -> Result<Frame, FrameError> {
+        if payload.len() != self.payload_bytes as usize {
+            let needed = FRAME_HEADER_BYTES + self.payload_bytes as usize;
+            return Err(FrameError::Short { needed, have: FRAME_HEADER_BYTES + payload.len() });
+        }
+        let frame = self.with_payload(payload);
+        let found = frame.compute_crc(log);
+        if found != frame.crc {
+            return Err(FrameError::Checksum { found, stored: frame.crc });
+        }
+        Ok(frame)
     }
 
     /// The frame of this header and `payload`, unchecked.

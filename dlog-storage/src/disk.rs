@@ -40,6 +40,13 @@ pub trait Disk: Clone + Send + Sync + 'static {
 pub trait DiskFile: Send + Sync + 'static {
     /// Reads up to `into.len()` bytes at `position`; fewer only at the end of the file.
     fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize>;
+    /// As [`DiskFile::read_at`], into a buffer of its own. Where the platform allows, the buffer isn't filled with zeros first.
+    fn read_vec(&self, bytes: usize, position: u64) -> io::Result<Vec<u8>> {
+        let mut into = vec![0u8; bytes];
+        let count = self.read_at(&mut into, position)?;
+        into.truncate(count);
+        Ok(into)
+    }
     /// Writes all parts, one behind the other, at `position`, growing the file as needed. One system call where the
     /// platform allows. On an error any part of it may have been written.
     fn write_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()>;

@@ -32,6 +32,9 @@ fn positions_and_lengths<D: Disk>(disk: &D) {
     assert_eq!(file.len().expect("length"), 5001);
     assert_eq!(read(&file, 4998, 10), [0, 0, b'x'], "a hole reads as zeros, a read ends at the end");
     assert_eq!(read(&file, 6000, 4), [], "nothing behind the end");
+    for (bytes, position, found) in [(0, 0, 0), (2, 4999, 2), (10, 4998, 3), (4, 6000, 0)] {
+        assert_eq!(file.read_vec(bytes, position).expect("read"), read(&file, position, found), "into its own buffer");
+    }
     file.write_at(&[b"yy"], 4999).expect("overwritten");
     assert_eq!(read(&file, 4998, 10), [0, b'y', b'y']);
     file.set_len(5000).expect("cut");

@@ -112,6 +112,21 @@ impl DiskFile for OsFile {
         Ok(done)
     }
 
+    fn read_vec(&self, bytes: usize, position: u64) -> io::Result<Vec<u8>> {
+        let mut into = Vec::with_capacity(bytes);
+        while into.len() < bytes {
+            let at = position + into.len() as u64;
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut into), at) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // An allocator may give more than was asked for.
+        into.truncate(bytes);
+        Ok(into)
+    }
+
     fn write_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {
         let mut position = position;
         for chunk in parts.chunks(PARTS_PER_CALL_MAX) {

@@ -105,14 +105,16 @@ impl<'a, F: DiskFile> Walk<'a, F> {
         if self.position >= self.end {
             return Ok(None);
         }
-        let bytes = self.have(FRAME_HEADER_BYTES)?;
-        let header = FrameHeader::decode(&bytes).map_err(|e| self.damaged(e.to_string()))?;
+        let at = self.have(FRAME_HEADER_BYTES)?;
+        let header = FrameHeader::decode(&self.buffer[at..]).map_err(|e| self.damaged(e.to_string()))?;
         let payload = header.payload_bytes as usize;
         if payload > FRAME_PAYLOAD_BYTES_MAX {
             return Err(self.damaged(format!("a frame of {payload} bytes is larger than any")));
         }
-        let bytes = self.have(FRAME_HEADER_BYTES + payload)?;
-        let frame = Frame::decode(self.log, &bytes).map_err(|e| self.damaged(e.to_string()))?;
+        let bytes = FRAME_HEADER_BYTES + payload;
+        let at = self.have(bytes)?;
+        let payload = self.buffer.slice(at + FRAME_HEADER_BYTES..at + bytes);
+        let frame = header.checked_with_payload(self.log, payload).map_err(|e| self.damaged(e.to_string()))?;
         self.check(&frame)?;
         let position = self.position;
         self.position += frame.encoded_bytes() as u64;
@@ -158,8 +160,8 @@ impl<'a, F: DiskFile> Walk<'a, F> {
         Ok(())
     }
 
-    /// At least `needed` bytes from the position on, from memory if they are there.
-    fn have(&mut self, needed: usize) -> Result<Bytes, StorageError> {
+    /// Where in the buffer the position is, with at least `needed` bytes from there on: read, if they aren't there already.
+    fn have(&mut self, needed: usize) -> Result<usize, StorageError> {
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
         if needed > left {
             return Err(
@@ -169,19 +171,18 @@ impl<'a, F: DiskFile> Walk<'a, F> {
         if self.position >= self.buffer_at {
             let at = usize::try_from(self.position - self.buffer_at).unwrap_or(usize::MAX);
             if at <= self.buffer.len() && self.buffer.len() - at >= needed {
-                return Ok(self.buffer.slice(at..));
+                return Ok(at);
             }
         }
-        let mut bytes = vec![0u8; needed.max(self.chunk).min(left)];
-        let have = self.file.read_at(&mut bytes, self.position).map_err(|e| StorageError::io("read", self.path, e))?;
-        bytes.truncate(have);
-        self.read_bytes += have;
-        if have < needed {
-            return Err(self.damaged(format!("the file ends {} bytes early", needed - have)));
+        let bytes = self.file.read_vec(needed.max(self.chunk).min(left), self.position);
+        let bytes = bytes.map_err(|e| StorageError::io("read", self.path, e))?;
+        self.read_bytes += bytes.len();
+        if bytes.len() < needed {
+            return Err(self.damaged(format!("the file ends {} bytes early", needed - bytes.len())));
         }
         self.buffer = Bytes::from(bytes);
         self.buffer_at = self.position;
-        Ok(self.buffer.clone())
+        Ok(0)
     }
 
     /// Damage in the next frame.

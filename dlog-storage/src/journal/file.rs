@@ -156,12 +156,11 @@ pub fn read_whole<D: Disk>(disk: &D, path: &str) -> Result<Bytes, StorageError> 
 /// # Errors
 /// The disk's, or [`StorageError::Corrupt`] if the file ends before the range does.
 pub fn read_range(file: &impl DiskFile, path: &str, from: u64, bytes: u64) -> Result<Bytes, StorageError> {
-    let mut into = vec![0u8; bytes as usize];
-    let count = file.read_at(&mut into, from).map_err(|error| StorageError::io("read", path, error))?;
-    if count < into.len() {
-        return Err(StorageError::corrupt(path, from + count as u64, "the file ends early"));
+    let found = file.read_vec(bytes as usize, from).map_err(|error| StorageError::io("read", path, error))?;
+    if (found.len() as u64) < bytes {
+        return Err(StorageError::corrupt(path, from + found.len() as u64, "the file ends early"));
     }
-    Ok(Bytes::from(into))
+    Ok(Bytes::from(found))
 }
 
 #[cfg(test)]
