@@ -158,13 +158,12 @@ impl<D: Disk> Shard<D> {
     ///
     /// # Errors
     /// The store's.
-    pub fn periods(&mut self, checkpoints: usize, count: usize, mut each: impl FnMut(&Round)) -> Result<Period> {
+    pub fn periods(&mut self, checkpoints: usize, count: usize) -> Result<Period> {
         let mut period = Period::default();
         let mut finished = 0;
         while finished < checkpoints {
             let writes = self.deal(count);
             let round = self.round(writes)?;
-            each(&round);
             period.spent += round.spent;
             period.frames += count as u64;
             period.bytes += self.payload_bytes(count);
@@ -178,7 +177,7 @@ impl<D: Disk> Shard<D> {
     /// # Errors
     /// The store's.
     pub fn warm(&mut self, count: usize) -> Result<()> {
-        self.periods(WARM_CHECKPOINTS, count, |_| {}).map(drop)
+        self.periods(WARM_CHECKPOINTS, count).map(drop)
     }
 
     /// Writes `bytes` of batches in large groups, and a checkpoint behind them.

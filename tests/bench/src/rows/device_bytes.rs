@@ -33,7 +33,7 @@ fn logs(bench: &Bench, logs: usize, bar: Bar) -> Result<Figure> {
         let background = idle as f64 / BACKGROUND.as_secs_f64();
         let began = Instant::now();
         let (period, bytes) = written(bench, || {
-            let period = shard.periods(bench.scale.periods, QUEUED, |_| {})?;
+            let period = shard.periods(bench.scale.periods, QUEUED)?;
             bench.place.settle()?;
             Ok(period)
         })?;

@@ -23,9 +23,9 @@ fn queue(bench: &Bench, queued: usize) -> Result<Figure> {
     let mut spent = (Spent::default(), Spent::default());
     for _ in 0..bench.rounds {
         bench.place.settle()?;
-        let of_one = one.periods(1, queued, |_| {})?;
+        let of_one = one.periods(1, queued)?;
         bench.place.settle()?;
-        let of_many = many.periods(1, queued, |_| {})?;
+        let of_many = many.periods(1, queued)?;
         spent.0 += of_one.spent;
         spent.1 += of_many.spent;
         rates.0.push(of_one.frames_per_second());

@@ -66,7 +66,7 @@ fn against_raw(bench: &Bench, load: &Load) -> Result<Figure> {
         raw.run(&bench.place, load.layouts, group_bytes, bench.scale.raw_writes(group_bytes))?;
         bench.place.settle()?;
         // From the end of one checkpoint to the end of another: what was written out is synced by then.
-        let period = shard.periods(bench.scale.periods, load.frames, |_| {})?;
+        let period = shard.periods(bench.scale.periods, load.frames)?;
         rates.push(period.bytes_per_second());
         spent += period.spent;
         bench.place.settle()?;
