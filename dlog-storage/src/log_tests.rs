@@ -488,6 +488,41 @@ fn a_large_read_asks_the_disk_for_little_more_than_it_gives() {
     }
 }
 
+/// A seek walked over the end of the segment to make its index whole, wrote the index again though nothing was new in it, and by
+/// time read a megabyte.
+#[test]
+fn a_seek_reads_header_index_and_the_place_itself() {
+    let disk = disk(1);
+    let options = LogOptions { segment_bytes: 1 << 20, index_interval_bytes: 16 << 10 };
+    let make = || TailCache::new(0);
+    let mut log = Log::create(disk.clone(), DIR, IDENTITY, LogPoint::default(), options, make()).expect("created");
+    let mut maker = FrameMaker::new(LogPoint::default());
+    let frames: Vec<Frame> = (0..1000).map(|time| maker.records(&[time], 4000)).collect();
+    log.append(&frames).expect("appended");
+    log.close().expect("closed");
+    let state = log.state();
+    drop(log);
+    for target in (0..1000).step_by(7) {
+        for by_time in [false, true] {
+            // Nothing is open, nothing of an index in memory.
+            let log = Log::open(disk.clone(), DIR, IDENTITY, &state, options, make()).expect("opened");
+            let (reader, before) = (log.reader(), disk.stats());
+            if by_time {
+                let found = reader.offset_for_time(TimestampMs(target), reader.log_end()).expect("readable");
+                assert_eq!(found, Some(Offset(target as u64)));
+            } else {
+                let read = reader.read_batches(Offset(target as u64), reader.log_end(), 1).expect("readable");
+                assert_eq!(read.batches, payloads(&frames[target as usize..=target as usize]));
+            }
+            let after = disk.stats();
+            assert!(after.reads - before.reads <= 3, "{target} {by_time}: {} reads", after.reads - before.reads);
+            let bytes = after.read_bytes - before.read_bytes;
+            assert!(bytes <= 64 << 10, "{target} {by_time}: {bytes} bytes read");
+            assert_eq!(after.writes, before.writes, "{target} {by_time}: a read writes nothing");
+        }
+    }
+}
+
 #[test]
 fn the_last_records_are_counted_back() {
     let disk = disk(1);

@@ -16,8 +16,9 @@ use dlog_core::write::LogPoint;
 use dlog_core::{Frame, FrameKind, LogIndex, Offset, TimestampMs, batch};
 use std::sync::Arc;
 
-/// A read of the disk is at least so large: a block of the file system and a usual small batch.
-const READ_BYTES_MIN: usize = 4 << 10;
+/// A read of the disk has room for so much beyond what is asked for and what an index entry makes us skip: the rest of a batch
+/// of a usual size, which begins in it.
+const READ_BYTES_SPARE: usize = 16 << 10;
 /// And at most so large, unless a single frame is larger: a megabyte of small batches with their frames' headers, or one batch
 /// of a megabyte, behind what an index entry makes us skip.
 const READ_BYTES_MAX: usize = (1 << 20) + (64 << 10);
@@ -254,9 +255,11 @@ impl<D: Disk> LogReader<D> {
         bound: Offset,
     ) -> Result<Option<Offset>, StorageError> {
         // Before such an entry every record is too early, or is below the log start.
-        let mut walk = open.walk_to(&self.shared.disk, segment.end, READ_BYTES_MAX, |entry| {
+        let walk = open.walk_to(&self.shared.disk, segment.end, self.chunk(0), |entry| {
             entry.greatest_time_before < at || entry.offset <= floor
         });
+        // Far only where the times of records go back.
+        let mut walk = walk.growing(READ_BYTES_MAX);
         loop {
             // All are checked: the greatest time, by which a batch is passed over, is covered by the batch's CRC alone.
             let Some((_, frame)) = walk.next_checked(|_| true)? else { return Ok(None) };
@@ -286,7 +289,8 @@ impl<D: Disk> LogReader<D> {
     fn chunk(&self, bytes_max: usize) -> usize {
         let skip = usize::try_from(self.shared.index_interval).unwrap_or(READ_BYTES_MAX);
         // Headers of frames: a sixteenth where batches have 700 bytes.
-        bytes_max.saturating_add(bytes_max / 16).saturating_add(skip).clamp(READ_BYTES_MIN, READ_BYTES_MAX)
+        let wanted = bytes_max.saturating_add(bytes_max / 16);
+        wanted.saturating_add(skip).saturating_add(READ_BYTES_SPARE).min(READ_BYTES_MAX)
     }
 }
 

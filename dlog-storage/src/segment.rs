@@ -307,38 +307,43 @@ impl<D: Disk> OpenSegment<D> {
                 return found;
             }
         }
-        self.complete(disk);
-        if self.ended {
+        let is_news = self.complete(disk);
+        if is_news && self.ended {
             // Only a cache: the next one to need it tries again.
             let _ = self.save_index(disk);
         }
         lock(&self.index).entries.last_where(&choose)
     }
 
-    /// Makes the index whole: from its file as far as that is good, the rest from the frames. Done without the lock; if two
-    /// readers do it at once, one result is dropped.
-    fn complete(&self, disk: &D) {
+    /// Makes the index whole: from its file as far as that is good, the rest from the frames. A short rest is left without
+    /// entries: whoever looks for something there skips it. Says whether there is more than the file has. Done without the lock;
+    /// if two readers do it at once, one result is dropped.
+    fn complete(&self, disk: &D) -> bool {
         let (known_from, rebuilt, interval) = {
             let index = lock(&self.index);
             (index.known_from, index.rebuilt, index.entries.interval())
         };
         let loaded = if rebuilt { None } else { self.load(disk, known_from) };
         let mut prefix = loaded.unwrap_or_else(|| SparseIndex::new(interval, TimestampMs::NONE));
+        let in_file = prefix.entries().len();
         let mut walk = match prefix.last() {
+            Some(entry) if known_from - u64::from(entry.position) <= interval + UNINDEXED_BYTES_MAX => None,
             Some(entry) => {
-                Walk::from_entry(&self.file, &self.path, self.log, &entry, self.start, known_from, SCAN_BYTES)
+                Some(Walk::from_entry(&self.file, &self.path, self.log, &entry, self.start, known_from, SCAN_BYTES))
             }
-            None => Walk::new(&self.file, &self.path, self.log, self.start, known_from, SCAN_BYTES),
+            None => Some(Walk::new(&self.file, &self.path, self.log, self.start, known_from, SCAN_BYTES)),
         };
         // Damage ends the walk: what lies behind it is then reached from the last good entry, and the reader meets it.
-        while let Ok(Some((position, frame))) = walk.next_checked(|_| true) {
+        while let Some(Ok(Some((position, frame)))) = walk.as_mut().map(|walk| walk.next_checked(|_| true)) {
             prefix.note(&frame, position);
         }
+        let is_news = prefix.entries().len() > in_file;
         let mut index = lock(&self.index);
         if index.known_from == known_from {
             index.entries.put_before(prefix);
             index.known_from = SEGMENT_HEADER_BYTES as u64;
         }
+        is_news
     }
 
     /// Writes the index beside an ended segment, if its beginning is known; else the first reader that makes it whole does.
@@ -390,6 +395,10 @@ impl<D: Disk> OpenSegment<D> {
         true
     }
 }
+
+/// The end of a segment may lack entries in its index for so much more than an interval: a frame that was noted as the last may
+/// be followed by large ones. Walking over it would cost every first seek a read.
+const UNINDEXED_BYTES_MAX: u64 = 16 << 10;
 
 /// Bytes read at once when many frames are walked over.
 pub(crate) const SCAN_BYTES: usize = 1 << 20;

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-/// Ended segments that a log keeps open after a read: a file handle and an index (about 100 KiB) each.
+/// Ended segments that a log keeps open after a read: a file handle and an index (about 64 KiB) each.
 const RECENT_SEGMENTS: usize = 2;
 /// How often a reader takes a newer view when a file of its own is gone. Retention would have to overtake it each time.
 const VIEW_TRIES: usize = 4;

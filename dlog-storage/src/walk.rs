@@ -23,6 +23,8 @@ pub(crate) struct Walk<'a, F> {
     /// CRC of the frame before; unknown behind an index entry.
     crc: Option<u32>,
     chunk: usize,
+    /// What a chunk may grow to.
+    chunk_max: usize,
     buffer: Bytes,
     buffer_at: u64,
     read_bytes: usize,
@@ -41,6 +43,7 @@ impl<'a, F: DiskFile> Walk<'a, F> {
             offset: start.next_offset,
             crc: Some(start.crc),
             chunk,
+            chunk_max: chunk,
             buffer: Bytes::new(),
             buffer_at: 0,
             read_bytes: 0,
@@ -65,6 +68,13 @@ impl<'a, F: DiskFile> Walk<'a, F> {
         walk.index = entry.index;
         walk.offset = entry.offset;
         walk
+    }
+
+    /// Each further read is twice as large as the one before, up to `chunk_max` bytes: for whoever expects to stop soon and may
+    /// be wrong.
+    pub(crate) fn growing(mut self, chunk_max: usize) -> Walk<'a, F> {
+        self.chunk_max = chunk_max.max(self.chunk);
+        self
     }
 
     /// The next frame follows something unknown.
@@ -177,6 +187,7 @@ impl<'a, F: DiskFile> Walk<'a, F> {
         let bytes = self.file.read_vec(needed.max(self.chunk).min(left), self.position);
         let bytes = bytes.map_err(|e| StorageError::io("read", self.path, e))?;
         self.read_bytes += bytes.len();
+        self.chunk = self.chunk.saturating_mul(2).min(self.chunk_max);
         if bytes.len() < needed {
             return Err(self.damaged(format!("the file ends {} bytes early", needed - bytes.len())));
         }
