@@ -13,6 +13,8 @@ use std::time::Instant;
 const WRITES: &[(usize, &str)] = &[(KIB, "1 KiB"), (64 * KIB, "64 KiB"), (MIB, "1 MiB")];
 /// Passes over one buffer when a rate of memory is measured.
 const PASSES: usize = 64;
+/// Where `/proc/self/stat` has the scheduling policy, counted from behind the name.
+const POLICY_FIELD: usize = 38;
 /// Of those, the median is taken of so many.
 const TRIES: usize = 5;
 
@@ -25,6 +27,8 @@ pub struct Machine {
     pub file_system: String,
     /// The kernel's version.
     pub kernel: String,
+    /// What else the machine did, and with what right this process ran.
+    pub company: String,
     /// CRC32C of a buffer in the cache, bytes a second.
     pub crc_rate: f64,
     /// Reads of 1 MiB from the page cache into one buffer, bytes a second.
@@ -49,11 +53,27 @@ pub fn measure(bench: &Bench) -> Result<Machine> {
     Ok(Machine {
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         file_system: bench.place.file_system.clone(),
-        kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_string(),
+        kernel: read("/proc/sys/kernel/osrelease").trim().to_string(),
+        company: company(&read("/proc/loadavg"), &read("/proc/self/stat")),
         crc_rate: crc_rate(),
         page_cache_rate: page_cache_rate(bench)?,
         raw,
     })
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The load average, and whether this process stands before everybody else.
+fn company(load: &str, stat: &str) -> String {
+    let load = load.split(' ').next().unwrap_or("unknown");
+    // The name in brackets may hold anything; policy is field 41 of all, and 0 the usual one.
+    let policy = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(POLICY_FIELD));
+    match policy {
+        Some("1" | "2") => format!("load {load} of other processes; this one ran before them, at real-time priority"),
+        _ => format!("load {load} at the start"),
+    }
 }
 
 fn crc_rate() -> f64 {
@@ -89,14 +109,28 @@ fn page_cache_rate(bench: &Bench) -> Result<f64> {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cores, file_system, kernel, crc_rate, page_cache_rate, raw } = self;
+        let Machine { cores, file_system, kernel, company, crc_rate, page_cache_rate, raw } = self;
         writeln!(f, "| limit | of this machine |\n|---|---|")?;
         writeln!(f, "| cores | {cores} |\n| file system | {file_system}, Linux {kernel} |")?;
+        writeln!(f, "| other work | {company} |")?;
         writeln!(f, "| CRC32C of 1 MiB in the cache, one core | {:.1} GB/s |", crc_rate / 1e9)?;
         writeln!(f, "| pread of 1 MiB from the page cache, one core | {:.1} GB/s |", page_cache_rate / 1e9)?;
         for (size, found) in raw {
             writeln!(f, "| raw write of {size} + fdatasync, p50 and rate | {found} |")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheduling_policy_is_read() {
+        let stat = |policy: u8| format!("7 (a ) b) S {}0 {policy} 0 0", "1 ".repeat(POLICY_FIELD - 2));
+        assert_eq!(company("1.5 1 1 1/2 3\n", &stat(0)), "load 1.5 at the start");
+        assert!(company("1.5 1", &stat(1)).contains("real-time"));
+        assert_eq!(company("", ""), "load  at the start");
     }
 }

@@ -39,9 +39,13 @@ impl Place {
         fs::create_dir(&folder)?;
         let device = fs::metadata(&folder)?.dev();
         let numbers = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
-        let counters = PathBuf::from(format!("/sys/dev/block/{numbers}/stat"));
+        let device = PathBuf::from(format!("/sys/dev/block/{numbers}"));
+        let counters = device.join("stat");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let file_system = file_system(&mounts, &numbers).unwrap_or_else(|| format!("type {:#x}", kind.f_type));
+        let mut file_system = file_system(&mounts, &numbers).unwrap_or_else(|| format!("type {:#x}", kind.f_type));
+        if file_system == "ext4" && !has_ext4_journal(&device) {
+            file_system.push_str(" without a journal of its own");
+        }
         Ok(Place { folder, file_system, counters: counters.exists().then_some(counters) })
     }
 
@@ -122,6 +126,14 @@ fn refuse_memory(kind: &StatFs) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// Whether the kernel runs a journal for the ext4 on this device: without one, a sync of a file that grew is cheaper.
+fn has_ext4_journal(device: &Path) -> bool {
+    let Ok(target) = fs::read_link(device) else { return true };
+    let (Some(name), Ok(journals)) = (target.file_name(), fs::read_dir("/proc/fs/jbd2")) else { return false };
+    let prefix = format!("{}-", name.to_string_lossy());
+    journals.flatten().any(|journal| journal.file_name().to_string_lossy().starts_with(&prefix))
 }
 
 /// The name of the file system of a device in `/proc/self/mountinfo`.
