@@ -28,6 +28,7 @@ pub fn groups(bench: &Bench) -> Result<Vec<Figure>> {
         let load = Load { what, frame_bytes, frames, layouts: &LAYOUTS, bar: 0.75 };
         figures.push(against_raw(bench, &load)?);
     }
+    figures.push(bound_of_overlap(bench, 64 * KIB, &LAYOUTS, "groups of 64 KiB")?);
     Ok(figures)
 }
 
@@ -52,7 +53,31 @@ pub fn large_frames(bench: &Bench) -> Result<Vec<Figure>> {
         values,
         beside: "no code of dlog's in it".to_string(),
     };
-    Ok(vec![journaled, direct])
+    let overlapped = bound_of_overlap(bench, MIB, &[Layout::Growing], "frames of 1 MiB")?;
+    Ok(vec![journaled, direct, overlapped])
+}
+
+/// What is left of raw if segments are written, and synced once for each journal file, by a thread of their own.
+fn bound_of_overlap(bench: &Bench, group_bytes: usize, layouts: &[Layout], of: &str) -> Result<Figure> {
+    let mut raw = RawRounds::default();
+    let mut rates = Vec::new();
+    for _ in 0..bench.rounds {
+        raw.run(&bench.place, layouts, group_bytes, bench.scale.raw_writes(group_bytes))?;
+        rates.push(overlapped(&bench.place, group_bytes, 2 * bench.scale.raw_bytes, bench.scale.raw_bytes)?);
+        bench.place.settle()?;
+    }
+    let (layout, costs) = raw.fastest(|sample: &RawSample| 1.0 / sample.bytes_per_second());
+    let values = rates.iter().zip(&costs).map(|(rate, cost)| rate * cost).collect();
+    Ok(Figure {
+        what: format!(
+            "The bound of segments that a thread of their own writes and syncs, {of}: groups written over and synced \
+             meanwhile, until both are done, against raw"
+        ),
+        bar: Bar::Told,
+        unit: Unit::Percent,
+        values,
+        beside: format!("{:.1} MB/s, raw is {}; no code of dlog's in it", median(&rates) / 1e6, layout.name()),
+    })
 }
 
 fn against_raw(bench: &Bench, load: &Load) -> Result<Figure> {
@@ -102,6 +127,47 @@ fn direct_path(place: &Place, writes: usize) -> Result<f64> {
         notes.sync_data()?;
     }
     let rate = (writes * MIB) as f64 / began.elapsed().as_secs_f64();
+    std::fs::remove_file(segment)?;
+    std::fs::remove_file(journal)?;
+    Ok(rate)
+}
+
+/// Bytes a second where one thread writes groups over and syncs each, and another appends the same bytes to a file that it syncs
+/// after so many of them.
+fn overlapped(place: &Place, group_bytes: usize, total: usize, sync_every: usize) -> Result<f64> {
+    let (segment, journal) = (place.path("overlap-segment"), place.path("overlap-journal"));
+    let make = |path| File::options().read(true).write(true).create(true).truncate(true).open(path);
+    let (segments, groups) = (make(&segment)?, make(&journal)?);
+    let bytes = vec![5u8; group_bytes];
+    let count = total / group_bytes;
+    let in_journal = (sync_every / group_bytes).max(1);
+    for number in 0..in_journal {
+        groups.write_all_at(&bytes, (number * group_bytes) as u64)?;
+    }
+    place.settle()?;
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let (send, receive) = std::sync::mpsc::channel::<usize>();
+        let bytes = &bytes;
+        let writer = scope.spawn(move || -> std::io::Result<()> {
+            for number in receive {
+                segments.write_all_at(bytes, (number * group_bytes) as u64)?;
+                if (number + 1).is_multiple_of(in_journal) {
+                    segments.sync_data()?;
+                }
+            }
+            segments.sync_data()
+        });
+        for number in 0..count {
+            groups.write_all_at(bytes, (number % in_journal * group_bytes) as u64)?;
+            groups.sync_data()?;
+            send.send(number).map_err(|_| "the other thread ended early")?;
+        }
+        drop(send);
+        writer.join().map_err(|_| "the other thread panicked")??;
+        Ok::<(), Box<dyn std::error::Error>>(())
+    })?;
+    let rate = (count * group_bytes) as f64 / began.elapsed().as_secs_f64();
     std::fs::remove_file(segment)?;
     std::fs::remove_file(journal)?;
     Ok(rate)
