@@ -53,7 +53,7 @@ pub fn measure(bench: &Bench) -> Result<Machine> {
     Ok(Machine {
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         file_system: bench.place.file_system.clone(),
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_string(),
+        kernel: read("/proc/sys/kernel/osrelease").split(['-', '\n']).next().unwrap_or_default().to_string(),
         company: company(&read("/proc/loadavg"), &read("/proc/self/stat")),
         crc_rate: crc_rate(),
         page_cache_rate: page_cache_rate(bench)?,
