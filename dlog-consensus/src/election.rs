@@ -13,13 +13,15 @@ pub(crate) struct ElectionTimer {
     ticks: usize,
     drawn: usize,
     drawn_for: Option<(u64, StateRole)>,
+    /// What is drawn counts so many times.
+    times: usize,
 }
 
 impl ElectionTimer {
     /// Timeouts in `ticks..2 * ticks`.
     pub(crate) fn new(seed: u64, ticks: u32) -> ElectionTimer {
         let ticks = ticks as usize;
-        ElectionTimer { random: fastrand::Rng::with_seed(seed), ticks, drawn: ticks, drawn_for: None }
+        ElectionTimer { random: fastrand::Rng::with_seed(seed), ticks, drawn: ticks, drawn_for: None, times: 1 }
     }
 
     /// Draws anew if term or role changed, and puts the value in.
@@ -29,6 +31,12 @@ impl ElectionTimer {
             self.drawn_for = now;
             self.drawn = self.random.usize(self.ticks..2 * self.ticks);
         }
-        raft.set_randomized_election_timeout(self.drawn);
+        raft.set_randomized_election_timeout(self.drawn * self.times);
+    }
+
+    /// From the next call on timeouts are so many times as long. Whether a leader counts as heard lately stays as it is: the crate
+    /// has the shortest timeout for that.
+    pub(crate) fn put_off(&mut self, times: u32) {
+        self.times = times as usize;
     }
 }

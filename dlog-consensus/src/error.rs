@@ -155,4 +155,7 @@ pub enum Refusal {
     /// The replica is being stopped.
     #[error("the replica is stopping")]
     Stopping,
+    /// The replica's disk has lost frames that others still have: until it is mended, others lead better.
+    #[error("the replica's log is being repaired")]
+    Damaged,
 }

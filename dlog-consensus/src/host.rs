@@ -6,6 +6,7 @@
 
 use crate::error::LoadError;
 use crate::input::Input;
+use crate::mending::{Mending, Whole};
 use crate::message::PeerMessage;
 use crate::options::ReplicaOptions;
 use crate::output::Output;
@@ -19,6 +20,8 @@ use std::collections::BTreeMap;
 /// The replicas of one shard.
 pub struct Host {
     replicas: BTreeMap<ReplicaId, Replica>,
+    /// Those that can't start yet. None of them is in `replicas`.
+    mending: BTreeMap<ReplicaId, Mending>,
     random: fastrand::Rng,
     scratch: Vec<Output>,
 }
@@ -29,7 +32,12 @@ pub type HostOutputs = Vec<(ReplicaId, Output)>;
 impl Host {
     /// An empty host. `seed` must differ between two starts of a node.
     pub fn new(seed: u64) -> Host {
-        Host { replicas: BTreeMap::new(), random: fastrand::Rng::with_seed(seed), scratch: Vec::new() }
+        Host {
+            replicas: BTreeMap::new(),
+            mending: BTreeMap::new(),
+            random: fastrand::Rng::with_seed(seed),
+            scratch: Vec::new(),
+        }
     }
 
     /// A seed for one replica's own generator, for [`crate::ReplicaLoader::finish`].
@@ -39,7 +47,24 @@ impl Host {
 
     /// Takes in a replica that was restored. One that was here under the same id is dropped.
     pub fn add(&mut self, replica: Replica) {
+        self.mending.remove(&replica.id());
         self.replicas.insert(replica.id(), replica);
+    }
+
+    /// Takes in a replica that must be mended before it can start. [`Output::Whole`] says that it is.
+    pub fn add_mending(&mut self, mending: Mending) {
+        self.mending.insert(mending.id(), mending);
+    }
+
+    /// Takes out a replica that is whole, to load it and [`Host::add`] it.
+    pub fn take_whole(&mut self, replica: ReplicaId) -> Option<Whole> {
+        self.mending.get(&replica).filter(|mending| mending.is_done())?;
+        self.mending.remove(&replica).map(Mending::into_whole)
+    }
+
+    /// The replicas here that can't start yet.
+    pub fn mending(&self) -> impl Iterator<Item = &Mending> {
+        self.mending.values()
     }
 
     /// Starts a replica that this node never had. Its first output makes it known to storage.
@@ -55,7 +80,7 @@ impl Host {
         create: Create,
         out: &mut HostOutputs,
     ) -> Result<(), LoadError> {
-        if self.replicas.contains_key(&replica) {
+        if self.contains(replica) {
             return Err(LoadError::Exists { replica });
         }
         let seed = self.draw_seed();
@@ -72,11 +97,15 @@ impl Host {
             gone.delete(ended, &mut self.scratch);
             out.extend(self.scratch.drain(..).map(|output| (replica, output)));
         }
+        if let Some(gone) = self.mending.remove(&replica) {
+            gone.delete(ended, &mut self.scratch);
+            out.extend(self.scratch.drain(..).map(|output| (replica, output)));
+        }
     }
 
-    /// Whether the replica is here.
+    /// Whether the replica is here, started or not.
     pub fn contains(&self, replica: ReplicaId) -> bool {
-        self.replicas.contains_key(&replica)
+        self.replicas.contains_key(&replica) || self.mending.contains_key(&replica)
     }
 
     /// The replica, to look at.
@@ -92,8 +121,19 @@ impl Host {
     /// Steps one replica. An input for one that isn't here is dropped: it is late. `false` says so; a request among such inputs
     /// is for the caller to answer.
     pub fn step(&mut self, now: MonotonicTime, replica: ReplicaId, input: Input, out: &mut HostOutputs) -> bool {
-        let Some(target) = self.replicas.get_mut(&replica) else { return false };
+        let Some(target) = self.replicas.get_mut(&replica) else { return self.step_mending(replica, input, out) };
         target.step(now, input, &mut self.scratch);
+        out.extend(self.scratch.drain(..).map(|output| (replica, output)));
+        true
+    }
+
+    fn step_mending(&mut self, replica: ReplicaId, input: Input, out: &mut HostOutputs) -> bool {
+        let Some(target) = self.mending.get_mut(&replica) else { return false };
+        let was_done = target.is_done();
+        target.step(input, &mut self.scratch);
+        if target.is_done() && !was_done {
+            self.scratch.push(Output::Whole);
+        }
         out.extend(self.scratch.drain(..).map(|output| (replica, output)));
         true
     }
@@ -122,6 +162,10 @@ impl Host {
             replica.step(now, Input::Tick, &mut self.scratch);
             out.extend(self.scratch.drain(..).map(|output| (*id, output)));
         }
+        let mending: Vec<ReplicaId> = self.mending.keys().copied().collect();
+        for id in mending {
+            self.step_mending(id, Input::Tick, out);
+        }
     }
 
     /// The producer table of every replica of a data partition, and the entry it is as of. Left out are those that are just
@@ -144,6 +188,7 @@ impl Host {
 
     /// The status of every replica.
     pub fn statuses(&self) -> BTreeMap<ReplicaId, Status> {
-        self.replicas.iter().map(|(id, replica)| (*id, replica.status())).collect()
+        let mending = self.mending.iter().map(|(id, mending)| (*id, mending.status()));
+        self.replicas.iter().map(|(id, replica)| (*id, replica.status())).chain(mending).collect()
     }
 }

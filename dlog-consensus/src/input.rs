@@ -5,7 +5,7 @@ use crate::output::{FetchId, WriteId};
 use crate::state_image::StateImage;
 use bytes::Bytes;
 use dlog_core::write::LogPoint;
-use dlog_core::{Frame, LogIndex, Offset, ReplicaId, RequestId, TimestampMs};
+use dlog_core::{Fault, Frame, LogIndex, Mended, Offset, ReplicaId, RequestId, TimestampMs};
 use dlog_replication::Intent;
 
 /// One event. The shell hands events in one at a time, in the order in which they happened for this replica.
@@ -100,6 +100,18 @@ pub enum Input {
         index: LogIndex,
         /// The state store holds that state or a later one, synced; or why it can't.
         result: Result<(), String>,
+    },
+    /// Storage found frames that the disk can't give back. Others are asked for them. What is known already may be told again.
+    Faulty {
+        /// Where they are.
+        faults: Vec<Fault>,
+    },
+    /// The answer to [`crate::Output::Mend`].
+    Mended {
+        /// Which fault.
+        fault: Fault,
+        /// What became of the frames; an error is for want of room, say: the next try comes by itself.
+        result: Result<Mended, String>,
     },
     /// Asks for the producer table as of the last applied entry: [`crate::Output::Producers`], at once unless a snapshot is being
     /// installed.

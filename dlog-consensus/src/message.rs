@@ -45,11 +45,15 @@ pub enum MessageKind {
     Snapshot = 12,
     /// This much of the state that comes with your snapshot is here (group 0); `reject`: it can't be taken.
     SnapshotResponse = 13,
+    /// My disk has lost what stands behind `index`, up to `commit`: give it to me.
+    RepairRequest = 14,
+    /// The first of it; `reject`: it isn't here either.
+    RepairResponse = 15,
 }
 
 impl MessageKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [MessageKind; 13] = [
+    pub const ALL: [MessageKind; 15] = [
         MessageKind::Append,
         MessageKind::AppendResponse,
         MessageKind::RequestVote,
@@ -63,6 +67,8 @@ impl MessageKind {
         MessageKind::ReadIndexResponse,
         MessageKind::Snapshot,
         MessageKind::SnapshotResponse,
+        MessageKind::RepairRequest,
+        MessageKind::RepairResponse,
     ];
 
     /// The number on the wire.
@@ -84,6 +90,7 @@ impl MessageKind {
                 | MessageKind::RequestPreVoteResponse
                 | MessageKind::HeartbeatResponse
                 | MessageKind::SnapshotResponse
+                | MessageKind::RepairResponse
         )
     }
 
@@ -119,8 +126,10 @@ impl MessageKind {
             MessageKind::ReadIndex => MessageType::MsgReadIndex,
             MessageKind::ReadIndexResponse => MessageType::MsgReadIndexResp,
             MessageKind::Snapshot => MessageType::MsgSnapshot,
-            // Never stepped: `replica/state_sending.rs` takes it.
-            MessageKind::SnapshotResponse => MessageType::MsgSnapStatus,
+            // Never stepped: `replica/state_sending.rs` and `replica/repairing.rs` take them.
+            MessageKind::SnapshotResponse | MessageKind::RepairRequest | MessageKind::RepairResponse => {
+                MessageType::MsgSnapStatus
+            }
         }
     }
 }
@@ -245,16 +254,18 @@ impl PeerMessage {
         if is_read && self.context.is_empty() {
             return Err(Refusal::Field("context"));
         }
-        if self.kind != MessageKind::Append && !self.entries.is_empty() {
+        let has_entries = matches!(self.kind, MessageKind::Append | MessageKind::RepairResponse);
+        if !has_entries && !self.entries.is_empty() {
             return Err(Refusal::Field("entries"));
         }
-        self.validate_append()
+        match self.kind {
+            MessageKind::Append => self.validate_append(),
+            MessageKind::RepairResponse => self.validate_entries(),
+            _ => Ok(()),
+        }
     }
 
     fn validate_append(&self) -> Result<(), Refusal> {
-        if self.kind != MessageKind::Append {
-            return Ok(());
-        }
         // The raft crate takes term 0 at an index beyond its log for a match and panics on the gap.
         if (self.index.0 == 0) != (self.log_term.0 == 0) {
             return Err(Refusal::Field("log_term"));
@@ -262,6 +273,10 @@ impl PeerMessage {
         if self.log_term > self.term {
             return Err(Refusal::Field("log_term"));
         }
+        self.validate_entries()
+    }
+
+    fn validate_entries(&self) -> Result<(), Refusal> {
         if self.entries.len() > ENTRIES_PER_MESSAGE_MAX {
             return Err(Refusal::Field("entries"));
         }
@@ -281,6 +296,32 @@ impl PeerMessage {
             before = (entry.index, entry.term);
         }
         Ok(())
+    }
+
+    /// What a replica asks another for its repair, or answers, still without what it is about.
+    pub(crate) fn of_repair(
+        kind: MessageKind,
+        (log, from, to): (LogId, ReplicaId, ReplicaId),
+        term: Term,
+        index: LogIndex,
+    ) -> PeerMessage {
+        PeerMessage {
+            log,
+            from,
+            to,
+            kind,
+            term,
+            log_term: Term::ZERO,
+            index,
+            commit: LogIndex::ZERO,
+            commit_term: Term::ZERO,
+            entries: Vec::new(),
+            reject: false,
+            reject_hint: LogIndex::ZERO,
+            context: Bytes::new(),
+            priority: 0,
+            snapshot: None,
+        }
     }
 
     /// The raft crate's form; of a snapshot its place alone.
@@ -347,6 +388,11 @@ impl PeerMessage {
 impl WireEntry {
     pub(crate) fn into_raft(self) -> Entry {
         raft_entry(self.kind, self.term, self.index, self.payload)
+    }
+
+    /// A frame's; shares the payload.
+    pub(crate) fn of_frame(frame: &Frame) -> WireEntry {
+        WireEntry { term: frame.term, index: frame.index, kind: frame.kind, payload: frame.payload.clone() }
     }
 
     fn from_raft(entry: Entry) -> WireEntry {

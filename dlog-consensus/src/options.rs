@@ -1,6 +1,7 @@
 //! What a replica may be told about itself, and the bounds it keeps.
 
 use crate::error::LoadError;
+use crate::replica::repairing::PATIENCE;
 use dlog_core::mutants::{self, Mutant};
 use dlog_core::{LogId, ReplicaId, limits};
 use raft::{Config, ReadOnlyOption};
@@ -100,6 +101,8 @@ impl ReplicaOptions {
         let config = Config {
             id: replica.0,
             election_tick: self.election_ticks as usize,
+            // Timeouts are drawn in `election.rs`, usually below twice the shortest.
+            max_election_tick: 2 * (self.election_ticks * PATIENCE) as usize,
             heartbeat_tick: self.heartbeat_ticks as usize,
             applied,
             max_size_per_msg: self.append_bytes_max as u64,

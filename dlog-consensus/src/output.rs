@@ -10,7 +10,7 @@ use crate::state_image::StateImage;
 use bytes::Bytes;
 use dlog_core::error::ErrorDetail;
 use dlog_core::write::ReplicaWrite;
-use dlog_core::{Frame, LogIndex, Offset, ReplicaId, RequestId, Term};
+use dlog_core::{Fault, Frame, LogIndex, MendPlace, Offset, ReplicaId, RequestId, Term};
 
 /// Numbers a replica's writes from 1, strictly rising within one life of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -79,6 +79,17 @@ pub enum Output {
         /// Where the log goes on.
         origin: Bytes,
     },
+    /// Put these frames back to where the disk has lost them, then say [`crate::Input::Mended`]. One at a time.
+    Mend {
+        /// The fault.
+        fault: Fault,
+        /// Where the first of the frames goes.
+        place: MendPlace,
+        /// Contiguous frames behind `place`; none if just the segment's header is missing.
+        frames: Vec<Frame>,
+    },
+    /// A replica that had to be mended before its start is whole: take it from the host, and load it. Said by [`crate::Host`].
+    Whole,
     /// The producer table, for storage to keep.
     Producers {
         /// The entry that it is as of; above the last frame where a snapshot said so.

@@ -192,6 +192,11 @@ impl Driver {
         self.outstanding.front().map(|write| write.since)
     }
 
+    /// From now on elections begin so many times later.
+    pub(crate) fn put_off_elections(&mut self, times: u32) {
+        self.election.put_off(times);
+    }
+
     /// Calls the crate. Its `Ready` must be drained before the next input.
     pub(crate) fn call<R>(&mut self, call: impl FnOnce(&mut RawNode<RaftStorage>) -> R) -> R {
         let result = call(&mut self.raw);
@@ -512,7 +517,7 @@ fn leaves_early(kind: MessageKind, leads: bool) -> bool {
 }
 
 /// The frame of an entry behind `last`. Made of nothing but the entry and the log before it: every replica makes the same.
-fn frame_after(log: LogId, last: LogPoint, entry: Entry) -> Frame {
+pub(crate) fn frame_after(log: LogId, last: LogPoint, entry: Entry) -> Frame {
     let kind = kind_of(&entry);
     let count = match kind {
         FrameKind::Records => {

@@ -13,6 +13,7 @@ pub(crate) mod handover;
 pub(crate) mod log_start;
 pub(crate) mod peers;
 pub(crate) mod reads;
+pub(crate) mod repairing;
 pub(crate) mod snapshots;
 pub(crate) mod state_receiving;
 pub(crate) mod state_sending;
@@ -29,6 +30,7 @@ use crate::payload;
 use crate::producers::{ProducerTable, Producers};
 use crate::proposal::{PendingQueue, Reached};
 use crate::ready::{Drained, Driver};
+use crate::repair::Repair;
 use crate::replica_loader::ReplicaLoader;
 use crate::snapshot::Snapshot;
 use changes::Changes;
@@ -43,6 +45,7 @@ use log_start::LogStartMove;
 use peers::Peers;
 use raft::StateRole;
 use reads::Reads;
+use repairing::Giving;
 use snapshots::Sending;
 use state_receiving::Incoming;
 use state_sending::StateSending;
@@ -115,6 +118,9 @@ pub struct Replica {
     changes: Changes,
     handover: Option<Handover>,
     stopping: Option<Stopping>,
+    /// What the disk has lost, and what others' disks have.
+    repair: Repair,
+    giving: Giving,
     halted: bool,
 }
 
@@ -198,6 +204,8 @@ impl Replica {
             changes: Changes::default(),
             handover: None,
             stopping: None,
+            repair: Repair::default(),
+            giving: Giving::default(),
             halted: false,
         };
         if replica.log == LogId::GROUP_ZERO {
@@ -228,7 +236,13 @@ impl Replica {
                 self.tell_producers(out);
             }
             Input::WrittenOut { index, .. } => self.driver.on_written_out(index),
-            Input::EntriesRead { fetch, result } => self.on_entries_read(fetch, result),
+            Input::EntriesRead { fetch, result } => {
+                if let Some(result) = self.give_read(fetch, result, out) {
+                    self.on_entries_read(fetch, result);
+                }
+            }
+            Input::Faulty { faults } => self.on_faulty(&faults),
+            Input::Mended { fault, result } => self.on_mended(&fault, result),
             Input::ReadIndex { request } => self.on_read_index(request, out),
             Input::MoveLogStart { request, to } => self.move_log_start(now, request, to, out),
             Input::LocalStart { start } => self.on_local_start(start, out),
@@ -251,6 +265,7 @@ impl Replica {
         self.advance_handover(now, out);
         self.settle(now, out);
         self.advance_changes(now, out);
+        self.advance_repair(out);
         self.advance_stop(out);
     }
 
@@ -285,6 +300,7 @@ impl Replica {
 
     fn on_tick(&mut self, now: MonotonicTime, out: &mut Vec<Output>) {
         self.ticks += 1;
+        self.repair.tick();
         self.changes.wake();
         self.peers.tick(self.driver.commit());
         self.reads.expire(self.ticks, out);
@@ -313,9 +329,11 @@ impl Replica {
                 return;
             }
         };
-        if message.kind == MessageKind::SnapshotResponse {
-            self.on_snapshot_response(&message, out);
-            return;
+        match message.kind {
+            MessageKind::SnapshotResponse => return self.on_snapshot_response(&message, out),
+            MessageKind::RepairRequest => return self.on_repair_request(&message, out),
+            MessageKind::RepairResponse => return self.on_repair_response(message, out),
+            _ => {}
         }
         self.note_snapshot_answer(&message);
         match snapshot {
@@ -357,7 +375,7 @@ impl Replica {
     fn on_campaign(&mut self) {
         // A candidate waits for the votes that it asked for: to ask again would throw them away.
         let idle = self.driver.raft().state != StateRole::Candidate && !self.driver.is_writing();
-        let may = self.leader().is_none() && idle && self.stopping.is_none();
+        let may = self.leader().is_none() && idle && self.stopping.is_none() && !self.repair.is_mending();
         // Nor one whose vote ends with the change under way: it would have to hand over again.
         if may && self.membership.voters.contains(&self.replica) {
             // Only fails where the crate had no use for it.

@@ -2,6 +2,7 @@
 
 use crate::membership::{Membership, Standing};
 use crate::output::{Progress, Role};
+use crate::repair::FaultStatus;
 use dlog_core::{LogId, LogIndex, MonotonicTime, Offset, ReplicaId, Term};
 
 /// One replica, now.
@@ -61,6 +62,12 @@ pub struct Status {
     pub failed_snapshots: u64,
     /// Snapshots installed here, since the start.
     pub installed_snapshots: u64,
+    /// What of the log the disk can't give back.
+    pub faults: Vec<FaultStatus>,
+    /// Faults that were mended with others' frames, since the start.
+    pub mended_faults: u64,
+    /// Why it stands still for good, if it does: its damage isn't one of frames.
+    pub stuck: Option<String>,
 }
 
 /// A member as its leader sees it.

@@ -21,6 +21,7 @@
 //! are hashed once) and the whole payload for every other kind. The chain of CRCs finds a stale or misdirected frame whose own
 //! CRC is good.
 
+use crate::write::LogPoint;
 use crate::{LogId, LogIndex, Offset, Term};
 use bytes::Bytes;
 
@@ -160,6 +161,11 @@ impl Frame {
     /// The offset that the next record takes after this frame.
     pub fn next_offset(&self) -> Offset {
         self.base_offset.plus(u64::from(self.record_count))
+    }
+
+    /// What stands behind it.
+    pub fn point(&self) -> LogPoint {
+        LogPoint { index: self.index, term: self.term, next_offset: self.next_offset(), crc: self.crc }
     }
 
     /// Bytes that the frame takes in a file.

@@ -201,6 +201,10 @@ pub const JOURNAL_RESERVE_BYTES: u64 = 4 * MIB as u64;
 
 /// Least value of `segment.bytes`. Each segment costs two files and an entry in every checkpoint.
 pub const SEGMENT_BYTES_MIN: u64 = 64 * KIB as u64;
+/// Bytes that the scrub reads in a second: a fraction of any disk's rate; a terabyte takes a day and a half.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 8 * MIB as u64;
+/// Seconds at least from one pass of the scrub to the next: a small node need not be read all the time.
+pub const SCRUB_EVERY_SECONDS: u64 = 3600;
 /// Default of `segment.bytes`: retention deletes whole segments, so this is its granularity.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * MIB as u64;
 /// Greatest value of `segment.bytes`; positions in an index are 32 bits.

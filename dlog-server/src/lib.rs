@@ -16,6 +16,7 @@ pub mod ops;
 pub mod peer;
 pub mod random;
 pub mod replicas;
+pub mod scrub;
 pub mod service;
 pub mod shard;
 

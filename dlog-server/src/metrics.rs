@@ -100,6 +100,14 @@ pub struct Metrics {
     pub elections_won: Count,
     /// Times that a replica here saw another leader than before.
     pub leader_changes: Count,
+    /// Runs of frames that were found damaged.
+    pub faults_found: Count,
+    /// Those that were mended with other replicas' frames.
+    pub faults_mended: Count,
+    /// Bytes that the scrub read.
+    pub scrub_bytes: Count,
+    /// Times that the scrub has read everything.
+    pub scrub_passes: Count,
     /// Connections.
     pub doors: Doors,
     /// Set once clients are served.
@@ -121,6 +129,10 @@ impl Default for Metrics {
             elections_started: Count::default(),
             elections_won: Count::default(),
             leader_changes: Count::default(),
+            faults_found: Count::default(),
+            faults_mended: Count::default(),
+            scrub_bytes: Count::default(),
+            scrub_passes: Count::default(),
             doors: Doors::default(),
             rooms: OnceLock::new(),
             errors: ErrorCode::ALL.iter().map(|_| Count::default()).collect(),

@@ -1,16 +1,17 @@
 //! The replicas of this node as services and readers see them: a way in, a way to read, and how far it has come.
 
 use crate::metrics::Traffic;
-use crate::shard::inbox::Inbox;
+use crate::shard::inbox::{Inbox, ShardMessage};
+use crate::shard::repair::RepairMessage;
 use dlog_consensus::Role;
 use dlog_core::{LogId, LogIndex, Offset, ReplicaId, Term};
-use dlog_storage::{LogReader, OsDisk, WrittenOut};
+use dlog_storage::{LogReader, OsDisk, StorageError, WrittenOut};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock};
 use tokio::sync::watch;
 
 /// How far a replica has come. Only ever moves forward, except that `log_end` may fall when a conflicting suffix is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaProgress {
     /// First offset that isn't committed.
     pub high_watermark: Offset,
@@ -74,6 +75,14 @@ impl ReplicaHandle {
     /// The first offset that may be read here. What lies below may be there yet, and is given to nobody.
     pub fn log_start(&self) -> Offset {
         self.reader().map_or(Offset::ZERO, LogReader::log_start)
+    }
+
+    /// A read of it failed: if that is for damage, the damage is seen to.
+    pub fn report(&self, error: &StorageError) {
+        if let Some(segment) = error.segment() {
+            let replica = self.replica;
+            self.inbox.send(ShardMessage::Repair(RepairMessage::Met { replica, segment }));
+        }
     }
 
     /// Reads its segments; `None` until its first write was written out.

@@ -4,6 +4,8 @@ pub mod consensus_thread;
 pub mod disk_thread;
 pub mod inbox;
 pub mod read_thread;
+pub mod repair;
+pub mod restore;
 pub mod retention;
 pub mod start;
 pub mod sync_times;

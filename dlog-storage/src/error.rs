@@ -1,5 +1,6 @@
 //! [`StorageError`]: everything the engine can tell its caller, each with what to do next.
 
+use crate::log_state::SegmentName;
 use dlog_core::{LogIndex, Offset, ReplicaId};
 use std::io;
 use std::sync::Arc;
@@ -134,6 +135,16 @@ impl StorageError {
     /// Damage at a place of which neither index nor offset is known.
     pub fn corrupt(path: &str, position: u64, detail: impl Into<String>) -> StorageError {
         StorageError::Corrupt { path: path.to_string(), position, index: None, offset: None, detail: detail.into() }
+    }
+
+    /// The segment that is damaged, missing or can't be read, if it says so of one.
+    pub fn segment(&self) -> Option<SegmentName> {
+        match self {
+            StorageError::Corrupt { path, .. }
+            | StorageError::Io { op: "read", path, .. }
+            | StorageError::Io { op: "open", path, .. } => SegmentName::parse(path.rsplit('/').next()?),
+            _ => None,
+        }
     }
 
     /// Whether it says that bytes are damaged.

@@ -15,6 +15,7 @@ pub mod disk;
 mod disk_conformance;
 mod earlier_boots;
 pub mod error;
+mod faults;
 pub mod identity;
 pub mod index;
 pub mod inspect;

@@ -4,6 +4,7 @@
 //! the segment at that frame, and what follows begins a new one. After [`Log::open`] appends go to where the state says that
 //! the log ends, over whatever bytes stand there: that is how recovery rewrites what a crash may have spoiled.
 
+mod mend;
 mod shorten;
 
 use crate::aside;
@@ -538,7 +539,7 @@ fn holds<F: DiskFile>(file: &F, parts: &[&[u8]], position: u64) -> bool {
 
 /// The point behind a frame.
 pub(crate) fn point_after(frame: &Frame) -> LogPoint {
-    LogPoint { index: frame.index, term: frame.term, next_offset: frame.next_offset(), crc: frame.crc }
+    frame.point()
 }
 
 fn open_active<D: Disk>(shared: &Shared<D>, at: &SegmentView<D>) -> Result<Arc<OpenSegment<D>>, StorageError> {
@@ -566,4 +567,4 @@ mod damage_tests;
 mod retention_tests;
 #[cfg(test)]
 #[path = "log_tests.rs"]
-mod tests;
+pub(crate) mod tests;

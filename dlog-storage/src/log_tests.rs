@@ -7,9 +7,9 @@ use dlog_core::{FrameKind, Term, batch};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-pub(super) const DIR: &str = "shard-0/logs/5/2";
+pub(crate) const DIR: &str = "shard-0/logs/5/2";
 
-pub(super) fn disk(seed: u64) -> SimDisk {
+pub(crate) fn disk(seed: u64) -> SimDisk {
     let disk = SimDisk::with_seed(seed);
     disk.create_dir(DIR).expect("made");
     for dir in ["shard-0/logs/5", "shard-0/logs", "shard-0", ""] {
@@ -23,12 +23,12 @@ pub(super) fn create(disk: &SimDisk, cache_bytes: usize) -> Log<SimDisk> {
         .expect("created")
 }
 
-pub(super) fn open(disk: &SimDisk, state: &LogState, cache_bytes: usize) -> Log<SimDisk> {
+pub(crate) fn open(disk: &SimDisk, state: &LogState, cache_bytes: usize) -> Log<SimDisk> {
     Log::open(disk.clone(), DIR, IDENTITY, state, OPTIONS, TailCache::new(cache_bytes)).expect("opened")
 }
 
 /// A log of 30 frames in several segments, and the frames.
-pub(super) fn filled(disk: &SimDisk) -> (Log<SimDisk>, Vec<Frame>) {
+pub(crate) fn filled(disk: &SimDisk) -> (Log<SimDisk>, Vec<Frame>) {
     let mut log = create(disk, 0);
     let mut maker = FrameMaker::new(LogPoint::default());
     let frames: Vec<Frame> = (0..30).map(|n| maker.records(&[n * 10, n * 10 - 15], 60)).collect();
@@ -39,7 +39,7 @@ pub(super) fn filled(disk: &SimDisk) -> (Log<SimDisk>, Vec<Frame>) {
 }
 
 /// All batches from `from` on, read in steps of `bytes_max`.
-pub(super) fn read_all(
+pub(crate) fn read_all(
     reader: &LogReader<SimDisk>,
     mut from: Offset,
     bytes_max: usize,
@@ -54,7 +54,7 @@ pub(super) fn read_all(
     Ok(all)
 }
 
-pub(super) fn payloads(frames: &[Frame]) -> Vec<bytes::Bytes> {
+pub(crate) fn payloads(frames: &[Frame]) -> Vec<bytes::Bytes> {
     frames.iter().filter(|frame| frame.kind == FrameKind::Records).map(|frame| frame.payload.clone()).collect()
 }
 

@@ -246,6 +246,15 @@ impl<D: Disk> Segment<D> {
         Ok(self.opened(file, path, identity, entries, at.end, at.ended))
     }
 
+    /// What is known of its index goes, if it is open: it may have been made of damaged bytes.
+    pub(crate) fn forget_index(&self, end: u64) {
+        if let Some(open) = lock(&self.open).upgrade() {
+            let mut index = lock(&open.index);
+            index.entries.drop_below(end);
+            (index.known_from, index.rebuilt) = (end, false);
+        }
+    }
+
     fn opened(
         &self,
         file: D::File,
@@ -368,6 +377,16 @@ impl<D: Disk> OpenSegment<D> {
             let _ = disk.remove(&path);
             StorageError::io("write", &self.index_path, e)
         })
+    }
+
+    /// What the index, in its file and in memory, says of the frames behind a position; none of it is checked.
+    pub(crate) fn entries_behind(&self, disk: &D, position: u64, end: u64) -> Vec<IndexEntry> {
+        let mut entries = self.load(disk, end).map_or_else(Vec::new, |index| index.entries().to_vec());
+        entries.extend_from_slice(lock(&self.index).entries.entries());
+        entries.retain(|entry| u64::from(entry.position) > position && u64::from(entry.position) < end);
+        entries.sort_unstable_by_key(|entry| entry.position);
+        entries.dedup_by_key(|entry| entry.position);
+        entries
     }
 
     fn load(&self, disk: &D, below: u64) -> Option<SparseIndex> {

@@ -25,7 +25,7 @@ use checkpointing::Making;
 use dlog_core::limits::{GROUP_ZERO_KEPT_BYTES, GROUP_ZERO_KEPT_ENTRIES, GROUP_ZERO_SEGMENT_BYTES, TAIL_CACHE_BYTES};
 use dlog_core::mutants::{self, Mutant};
 use dlog_core::write::{ReplicaWrite, WriteOp};
-use dlog_core::{LogIndex, Offset, ReplicaId, ShardId};
+use dlog_core::{Fault, Frame, LogIndex, MendPlace, Mended, Offset, ReplicaId, ShardId};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -434,7 +434,28 @@ impl<D: Disk> ShardStore<D> {
         self.marks.retain(|replica, mark| mark.until > applied || replicas.contains_key(replica));
     }
 
-    /// What of a replica's files the start found missing, short or foreign. Empty for a healthy shard.
+    /// Frames that another replica gave for what is damaged here, the next ones from `place` on. When [`Mended::Whole`] comes
+    /// back, all of them are durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`]: nothing counts, call again once there is room. Any other error makes the store unusable.
+    pub fn mend(
+        &mut self,
+        replica: ReplicaId,
+        fault: &Fault,
+        place: MendPlace,
+        frames: &[Frame],
+    ) -> Result<Mended, StorageError> {
+        self.usable()?;
+        // A cut that is durable holds, written out or not.
+        self.apply_pending()?;
+        let Some(log) = self.replicas.get_mut(&replica).and_then(|known| known.log.as_mut()) else {
+            return Ok(Mended::Gone);
+        };
+        log.mend(fault, place, frames).map_err(|error| self.judge(error))
+    }
+
+    /// What of a replica's files the start found missing, short or foreign, and nobody mended. Empty for a healthy shard.
     pub fn damage(&self) -> Vec<(ReplicaId, StorageError)> {
         let logs = self.replicas.iter().filter_map(|(replica, known)| Some((*replica, known.log.as_ref()?)));
         let of_logs = logs.flat_map(|(replica, log)| log.damage().iter().map(move |error| (replica, error.clone())));

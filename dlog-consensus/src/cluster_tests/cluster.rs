@@ -149,6 +149,7 @@ impl Cluster {
                 Output::Refused { .. } => self.refused += 1,
                 Output::Role(_) | Output::Producers { .. } | Output::Confirmed { .. } | Output::Stopped => {}
                 Output::TakeState | Output::InstallState { .. } => panic!("no log is shortened here"),
+                Output::Mend { .. } | Output::Whole => panic!("no disk is damaged here"),
                 Output::Fatal { reason } => panic!("node {number}: {reason}"),
             }
         }

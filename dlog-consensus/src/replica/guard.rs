@@ -35,6 +35,10 @@ impl Replica {
             }
             MessageKind::TimeoutNow if self.driver.is_writing_frames() => Err(Refusal::NotDurable),
             MessageKind::TimeoutNow if self.stopping.is_some() => Err(Refusal::Stopping),
+            MessageKind::TimeoutNow if self.repair.is_mending() => Err(Refusal::Damaged),
+            MessageKind::RepairRequest if !self.membership.contains(message.from) => {
+                Err(Refusal::NotAMember(message.from))
+            }
             MessageKind::ReadIndex if !self.driver.is_leader() => Err(Refusal::NotLeader),
             MessageKind::ReadIndex if self.driver.raft().pending_read_count() >= PENDING_READS_MAX => {
                 Err(Refusal::Overloaded)
@@ -102,7 +106,7 @@ impl Replica {
 }
 
 /// Checks an entry that would be appended at `next_offset`; gives the offset after it.
-fn check_entry(log: LogId, entry: &WireEntry, next_offset: Offset) -> Result<Offset, Refusal> {
+pub(crate) fn check_entry(log: LogId, entry: &WireEntry, next_offset: Offset) -> Result<Offset, Refusal> {
     let index = entry.index;
     let wrong = |reason: String| Refusal::Entry { index, reason };
     match entry.kind {

@@ -42,6 +42,9 @@ impl Replica {
             sent_snapshots: self.sending.sent(),
             failed_snapshots: self.sending.failed(),
             installed_snapshots: self.installed_snapshots,
+            faults: self.repair.statuses(),
+            mended_faults: self.repair.mended(),
+            stuck: None,
         }
     }
 

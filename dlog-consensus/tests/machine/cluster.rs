@@ -322,6 +322,7 @@ impl Cluster {
             }
             Output::Refused { refusal, .. } => self.refusals.push((id, refusal)),
             Output::Stopped => self.node_mut(id).stopped = true,
+            Output::Mend { .. } | Output::Whole => panic!("no disk is damaged here"),
             Output::Fatal { reason } => panic!("replica {id}: {reason}"),
             Output::Reply { .. } => unreachable!("kept for the end of the step"),
         }

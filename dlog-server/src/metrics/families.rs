@@ -90,6 +90,10 @@ families! {
     DISK_FREE = Gauge "dlog_disk_free_bytes", "Bytes that the data directory's file system has left for this node.";
     DISK_SIZE = Gauge "dlog_disk_capacity_bytes", "Size of the data directory's file system.";
 
+    FAULTS_FOUND = Counter "dlog_faults_found", "Runs of frames that were found damaged on this node's disk.";
+    FAULTS_MENDED = Counter "dlog_faults_mended", "Runs of damaged frames that were mended with other replicas' frames.";
+    SCRUB_BYTES = Counter "dlog_scrub_bytes", "Bytes of segments that the scrub has read.";
+    SCRUB_PASSES = Counter "dlog_scrub_passes", "Times that the scrub has read every segment of this node.";
     ELECTIONS_STARTED = Counter "dlog_elections_started", "Elections that replicas of this node began.";
     ELECTIONS_WON = Counter "dlog_elections_won", "Elections that replicas of this node won.";
     LEADER_CHANGES = Counter "dlog_leader_changes", "Times that a replica of this node saw another leader than before.";

@@ -219,6 +219,10 @@ fn traffic(samples: &mut Samples, metrics: &Metrics) {
         (families::CONSUME_RECORDS, &consumed.records),
         (families::CONSUME_BYTES, &consumed.bytes),
         (families::ELECTIONS_STARTED, &metrics.elections_started),
+        (families::FAULTS_FOUND, &metrics.faults_found),
+        (families::FAULTS_MENDED, &metrics.faults_mended),
+        (families::SCRUB_BYTES, &metrics.scrub_bytes),
+        (families::SCRUB_PASSES, &metrics.scrub_passes),
         (families::ELECTIONS_WON, &metrics.elections_won),
         (families::LEADER_CHANGES, &metrics.leader_changes),
     ] {

@@ -10,6 +10,7 @@ use crate::peer::incoming::shard_of;
 use crate::peer::outbox::Outboxes;
 use crate::peer::synced::SyncedGroups;
 use crate::replicas::Replicas;
+use crate::scrub::Scrub;
 use crate::shard::ShardHandle;
 use crate::shard::inbox::{Inbox, ShardMessage, StartReplica};
 use crate::shard::start::{self, ShardThreads};
@@ -52,6 +53,9 @@ pub struct EngineThreads {
     synced: Arc<SyncedGroups>,
     apply: mpsc::Sender<ApplyMessage>,
     apply_handle: JoinHandle<()>,
+    /// The scrub ends once this is gone.
+    scrub: mpsc::Sender<()>,
+    scrub_handle: JoinHandle<()>,
 }
 
 impl EngineThreads {
@@ -70,6 +74,8 @@ impl EngineThreads {
     /// # Errors
     /// A thread that ended badly.
     pub fn stop(self) -> anyhow::Result<()> {
+        drop(self.scrub);
+        self.scrub_handle.join().map_err(|_| anyhow::anyhow!("the scrub ended badly"))?;
         for threads in self.shards {
             threads.stop()?;
         }
@@ -128,11 +134,14 @@ pub fn start(
             crate::fatal(&format!("the state store failed: {error}"));
         }
     })?;
+    let (scrub, scrub_end) = mpsc::channel();
+    let scrubber = Scrub::new(Arc::clone(&replicas), Arc::clone(metrics), scrub_end);
+    let scrub_handle = std::thread::Builder::new().name("dlog-scrub".into()).spawn(move || scrubber.run())?;
     let mut local = LocalReplicas::new(identity.node, standing, marks);
     if local.get(group_zero).is_none() {
         local.add(start_group_zero(identity, group_zero, &inboxes)?);
     }
-    let threads = EngineThreads { shards, synced, apply, apply_handle };
+    let threads = EngineThreads { shards, synced, apply, apply_handle, scrub, scrub_handle };
     Ok(Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, confirmed, local, threads })
 }
 

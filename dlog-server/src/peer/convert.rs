@@ -5,7 +5,7 @@ use dlog_core::{FrameKind, LogId, LogIndex, ReplicaId, Term};
 use dlog_protocol::v1::{self, RaftMessageKind};
 
 /// Kinds on both sides. Proto numbers are published, the machine's are its own.
-const KINDS: [(MessageKind, RaftMessageKind); 13] = [
+const KINDS: [(MessageKind, RaftMessageKind); 15] = [
     (MessageKind::Append, RaftMessageKind::Append),
     (MessageKind::AppendResponse, RaftMessageKind::AppendResponse),
     (MessageKind::RequestVote, RaftMessageKind::RequestVote),
@@ -19,6 +19,8 @@ const KINDS: [(MessageKind, RaftMessageKind); 13] = [
     (MessageKind::ReadIndexResponse, RaftMessageKind::ReadIndexResponse),
     (MessageKind::Snapshot, RaftMessageKind::Snapshot),
     (MessageKind::SnapshotResponse, RaftMessageKind::SnapshotResponse),
+    (MessageKind::RepairRequest, RaftMessageKind::RepairRequest),
+    (MessageKind::RepairResponse, RaftMessageKind::RepairResponse),
 ];
 
 /// The form that travels.

@@ -186,7 +186,10 @@ impl Consumer {
             Ok(read) => Ok(read),
             Err(StorageError::OutOfRange { log_start, .. }) if from >= log_start => Ok(none),
             Err(StorageError::OutOfRange { log_start, .. }) => Err(self.out_of_range(from, log_start, bound)),
-            Err(error) => Err(from_storage(&error)),
+            Err(error) => {
+                self.handle.report(&error);
+                Err(from_storage(&error))
+            }
         }
     }
 

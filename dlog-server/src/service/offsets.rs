@@ -179,7 +179,10 @@ async fn find_time(
     readable(handle, end, deadline).await?;
     let Some(reader) = handle.reader().cloned() else { return Ok(None) };
     let found = tokio::task::spawn_blocking(move || reader.offset_for_time(at, end)).await;
-    found.map_err(|_| super::errors::shutting_down())?.map_err(|error| from_storage(&error))
+    found.map_err(|_| super::errors::shutting_down())?.map_err(|error| {
+        handle.report(&error);
+        from_storage(&error)
+    })
 }
 
 #[cfg(test)]

@@ -71,7 +71,46 @@ fn troubles(context: &NodeContext) -> Vec<NodeTrouble> {
         }),
         Verdict::Agrees | Verdict::Unknown => None,
     };
-    insecure.into_iter().chain(clock).collect()
+    insecure.into_iter().chain(clock).chain(damaged(context)).collect()
+}
+
+/// Replicas whose disk has lost some of their frames, or all that they need to start.
+fn damaged(context: &NodeContext) -> Vec<NodeTrouble> {
+    let statuses = context.shards.iter().map(|shard| shard.status.lock().expect("no holder panics").clone());
+    let catalogue = context.catalogue();
+    let trouble = |status: &Status| {
+        let first = status.faults.iter().find(|fault| fault.lost).or(status.faults.first());
+        let (detail, next) = match (&status.stuck, first) {
+            (Some(reason), _) => (
+                format!("its replica {} can't start: {reason}", status.replica),
+                "move the replica to another node and back",
+            ),
+            (None, Some(fault)) if fault.lost => (
+                format!(
+                    "the entries {} to {} are damaged here, and no other replica has them",
+                    fault.first, fault.last
+                ),
+                "start the nodes that are down; what none of them has is lost, and readers are told corrupt_data there",
+            ),
+            (None, Some(fault)) => (
+                format!(
+                    "the entries {} to {} are damaged here; they are asked of the other replicas",
+                    fault.first, fault.last
+                ),
+                "wait; if it stays, start the nodes that are down, and check the disk",
+            ),
+            (None, None) => return None,
+        };
+        let subject = match catalogue.partition_of_log(status.log) {
+            Some(partition) => match catalogue.topic(partition.topic) {
+                Some(topic) => format!("{}/{} on {}", topic.name, partition.index, context.config.name),
+                None => format!("log {} on {}", status.log, context.config.name),
+            },
+            None => format!("the metadata group on {}", context.config.name),
+        };
+        Some(NodeTrouble { code: "replica_damaged".into(), subject, detail, next: next.into() })
+    };
+    statuses.flat_map(|statuses| statuses.values().filter_map(trouble).collect::<Vec<_>>()).collect()
 }
 
 /// What is told of one replica: its members as of the last tick, everything that moves with the records as of now, so that

@@ -4,9 +4,11 @@
 //! One turn: take what has queued (and a tick if one is due), step the host, then carry out the outputs in order: journal
 //! writes go to the disk thread as one message, messages to each peer as one bundle, replies to their requests.
 
+mod repairs;
+
 use super::disk_thread::DiskMessage;
 use super::inbox::{AdmissionPermit, Inbox, ProposeRequest, ReplyResult, ShardMessage, StartReplica};
-use super::read_thread::FetchRequest;
+use super::read_thread::{FetchRequest, ReadRequest};
 use super::retention::Retention;
 use crate::clock::Clock;
 use crate::clock::agreement::ClockAgreement;
@@ -20,8 +22,9 @@ use dlog_consensus::{
 };
 use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
 use dlog_core::write::{Create, LogPoint, ReplicaWrite};
-use dlog_core::{LogId, LogIndex, MonotonicTime, Offset, ReplicaId, RequestId, Term, limits};
+use dlog_core::{LogId, LogIndex, MonotonicTime, ReplicaId, RequestId, limits};
 use dlog_storage::retention::RetentionLimits;
+use repairs::Repairs;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -46,7 +49,7 @@ pub struct Exits {
     /// The disk thread.
     pub disk: mpsc::Sender<DiskMessage>,
     /// The read thread.
-    pub reads: mpsc::Sender<FetchRequest>,
+    pub reads: mpsc::Sender<ReadRequest>,
     /// The apply thread of group 0 (only the shard that owns it sends).
     pub apply: mpsc::Sender<ApplyMessage>,
     /// What leaders here say of their logs' members, for the catalogue.
@@ -87,6 +90,7 @@ pub struct ConsensusThread {
     proposals: BTreeMap<ReplicaId, Vec<Proposal>>,
     proposed_bytes: usize,
     retention: Retention,
+    repairs: Repairs,
     received: usize,
     stopping: bool,
 }
@@ -121,6 +125,7 @@ impl ConsensusThread {
             proposals: BTreeMap::new(),
             proposed_bytes: 0,
             retention: Retention::default(),
+            repairs: Repairs::default(),
             received: 0,
             stopping: false,
         }
@@ -229,7 +234,8 @@ impl ConsensusThread {
                 let _ = self.exits.disk.send(DiskMessage::SegmentBytes(replica, segment_bytes));
                 self.retention.set(replica, RetentionLimits { bytes: retention_bytes, ms: retention_ms });
             }
-            ShardMessage::Intend { replica, intent } => self.step(replica, Input::Intend(intent)),
+            ShardMessage::Intend { replica, intent } => self.intend(replica, intent),
+            ShardMessage::Repair(message) => self.take_repair(message),
             ShardMessage::Delete { replica, ended } => self.delete(replica, ended),
             ShardMessage::Transfer { replica, to } => self.step(replica, Input::TransferLeadership { to: Some(to) }),
             ShardMessage::TakeProducers => self.take_producers(),
@@ -298,17 +304,7 @@ impl ConsensusThread {
         let create = Create { intent: start.intent, membership: start.membership, start: LogPoint::default() };
         match self.host.create(now, options, start.replica, start.log, create, &mut self.outputs) {
             Ok(()) => {
-                let fresh = ReplicaProgress {
-                    high_watermark: Offset::ZERO,
-                    commit: LogIndex::ZERO,
-                    read_bound: Offset::ZERO,
-                    log_end: Offset::ZERO,
-                    log_start: Offset::ZERO,
-                    term: Term::ZERO,
-                    role: Role::Follower,
-                    leader: None,
-                };
-                self.adopt(start.log, start.replica, fresh, None);
+                self.adopt(start.log, start.replica, ReplicaProgress::default(), None);
                 let limits = RetentionLimits { bytes: start.retention_bytes, ms: start.retention_ms };
                 self.retention.set(start.replica, limits);
                 if start.preferred {
@@ -335,6 +331,9 @@ impl ConsensusThread {
     }
 
     fn delete(&mut self, replica: ReplicaId, ended: LogIndex) {
+        if self.delete_later(replica, ended) {
+            return;
+        }
         self.host.delete(replica, ended, &mut self.outputs);
         self.preferred.remove(&replica);
         self.logs.remove(&replica);
@@ -411,7 +410,8 @@ impl ConsensusThread {
                 if let Some(&log) = self.logs.get(&replica) {
                     let max_bytes =
                         usize::try_from(max_bytes).unwrap_or(usize::MAX).min(limits::CATCH_UP_READ_BYTES_MAX);
-                    let _ = self.exits.reads.send(FetchRequest { replica, log, fetch, from, to, max_bytes });
+                    let request = FetchRequest { replica, log, fetch, from, to, max_bytes };
+                    let _ = self.exits.reads.send(ReadRequest::Fetch(request));
                 }
             }
             Output::Progress(now) => self.publish(replica, |p| {
@@ -443,6 +443,8 @@ impl ConsensusThread {
             Output::InstallState { index, state, origin } => {
                 let _ = self.exits.apply.send(ApplyMessage::Install { replica, index, state, origin });
             }
+            Output::Mend { fault, place, frames } => self.mend(replica, fault, place, frames),
+            Output::Whole => self.load_whole(replica),
             Output::Producers { .. } | Output::Stopped => {}
             // The raft crate repeats its wish that a replica campaigns; the first has begun a write. And who has just left a log may
             // answer what it was asked before.

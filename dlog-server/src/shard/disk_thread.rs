@@ -5,6 +5,7 @@
 //! process at once, for nothing can be said of any unsynced byte after it.
 
 use super::inbox::{Inbox, ReceivedBytes, ShardMessage};
+use super::repair::RepairMessage;
 use super::sync_times::SyncTimes;
 use crate::metrics::Metrics;
 use crate::peer::synced::SyncedGroups;
@@ -12,7 +13,7 @@ use crate::replicas::Replicas;
 use bytes::Bytes;
 use dlog_consensus::WriteId;
 use dlog_core::write::{ReplicaWrite, WriteOp};
-use dlog_core::{LogIndex, ReplicaId, ShardId, limits};
+use dlog_core::{Fault, Frame, LogIndex, MendPlace, ReplicaId, ShardId, limits};
 use dlog_storage::journal::GroupWeight;
 use dlog_storage::{OsDisk, ShardStore, StorageError};
 use std::collections::{BTreeMap, VecDeque};
@@ -59,6 +60,17 @@ pub enum DiskMessage {
     EndSegment(ReplicaId),
     /// Group 0's applied index is on stable storage up to here.
     CatalogueSynced(LogIndex),
+    /// Frames of another replica for what is damaged here.
+    Mend {
+        /// The replica.
+        replica: ReplicaId,
+        /// What is damaged.
+        fault: Fault,
+        /// Where the first of the frames goes.
+        place: MendPlace,
+        /// The frames.
+        frames: Vec<Frame>,
+    },
     /// Close the store cleanly, with these tables, and end.
     Stop(Vec<ProducerTable>),
 }
@@ -192,8 +204,25 @@ impl DiskThread {
                 self.store.forget_marks(index);
                 self.store.note_state_synced(index);
             }
+            DiskMessage::Mend { replica, fault, place, frames } => self.mend(replica, fault, place, &frames)?,
             DiskMessage::Stop(tables) => self.state.stop = Some(tables),
         }
+        Ok(())
+    }
+
+    /// Puts frames back where they were. Without room nothing counts, and the next try comes by itself.
+    fn mend(
+        &mut self,
+        replica: ReplicaId,
+        fault: Fault,
+        place: MendPlace,
+        frames: &[Frame],
+    ) -> Result<(), StorageError> {
+        let result = match self.store.mend(replica, &fault, place, frames) {
+            Err(error) if is_full(&error) => Err(error.to_string()),
+            done => Ok(done?),
+        };
+        self.inbox.send(ShardMessage::Repair(RepairMessage::Mended { replica, fault, result }));
         Ok(())
     }
 

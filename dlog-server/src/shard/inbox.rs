@@ -4,6 +4,7 @@
 //! above the bound a producer is told `overloaded`. *Received* bytes are those of peers' entries from the socket until they
 //! are persisted; above the bound the peer streams stop being read, so that the peer's own queue fills and its leader slows.
 
+use super::repair::RepairMessage;
 use bytes::Bytes;
 use dlog_consensus::{Acks, FetchId, PeerMessage, Reply, StateImage, WriteId};
 use dlog_core::Frame;
@@ -72,6 +73,8 @@ pub enum ShardMessage {
     TakeProducers,
     /// Hand every leadership over; answered with the number still led here.
     HandOver { reply: oneshot::Sender<usize> },
+    /// Damage of segments, and its repair.
+    Repair(RepairMessage),
     /// End the thread after everything queued before.
     Stop,
 }

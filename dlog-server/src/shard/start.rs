@@ -3,7 +3,9 @@
 use super::consensus_thread::{ConsensusThread, Exits, ShardStatus};
 use super::disk_thread::{DiskMessage, DiskThread};
 use super::inbox::{Inbox, ShardMessage};
-use super::read_thread::FetchRequest;
+use super::read_thread::ReadRequest;
+use super::repair::{Loaded, RepairMessage};
+use super::restore::{RestoreError, restore};
 use super::sync_times::SyncTimes;
 use super::{ShardHandle, read_thread};
 use crate::clock::Clock;
@@ -16,16 +18,13 @@ use crate::peer::synced::SyncedGroups;
 use crate::random::random_seed;
 use crate::replicas::{ReplicaProgress, Replicas};
 use anyhow::Context;
-use dlog_consensus::{Host, Replica, ReplicaLoader, ReplicaOptions, StateFound};
+use dlog_consensus::{Host, Mending, Replica, StateFound};
 use dlog_core::write::RestoredReplica;
-use dlog_core::{LogId, ReplicaId, ShardId};
+use dlog_core::{ReplicaId, ShardId};
 use dlog_replication::reconcile::LocalReplica;
-use dlog_storage::{Identity, OsDisk, ShardIdentity, ShardStore, StoreOptions};
+use dlog_storage::{Identity, LogReader, OsDisk, ShardIdentity, ShardStore, StoreOptions};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-
-/// Bytes of frames read at once while producers are replayed.
-const REPLAY_BYTES: usize = 4 << 20;
 
 /// What all shards of a node are started with.
 pub struct Plan<'a> {
@@ -97,9 +96,6 @@ pub fn start_shard(
     let identity = ShardIdentity { cluster: plan.identity.cluster, shard: ShardId(number) };
     let (store, restored) = ShardStore::open(plan.disk.clone(), "", identity, StoreOptions::default())
         .with_context(|| format!("shard {number} can't be opened"))?;
-    if let Some((replica, error)) = store.damage().into_iter().next() {
-        return Err(error).with_context(|| format!("replica {replica} is damaged; repair from peers comes later"));
-    }
     plan.synced.begin(identity.shard, store.last_group());
     let marks = store.known_marks().map(|(replica, _)| replica).collect();
     let mut host = Host::new(random_seed());
@@ -107,11 +103,27 @@ pub fn start_shard(
     let mut adopted = Vec::new();
     for replica in restored {
         local.push(LocalReplica::untold(replica.replica, replica.log, replica.intent));
-        let (log, id) = (replica.log, replica.replica);
-        let machine = restore(&store, replica, &plan.group_zero_state, host.draw_seed())
-            .with_context(|| format!("replica {id} of log {log} can't go on"))?;
-        adopted.push((log, id, progress_of(&machine), store.reader(id)));
-        host.add(machine);
+        let (log, id, reader) = (replica.log, replica.replica, store.reader(replica.replica));
+        let loaded = bring_up(&store, reader.as_ref(), replica, &plan.group_zero_state, host.draw_seed());
+        let progress = match loaded.with_context(|| format!("replica {id} of log {log} can't go on"))? {
+            Loaded::Running(machine) => {
+                let progress = progress_of(&machine);
+                host.add(*machine);
+                progress
+            }
+            Loaded::Waits(mending) => {
+                plan.metrics.faults_found.add(mending.faults().len() as u64);
+                host.add_mending(*mending);
+                ReplicaProgress::default()
+            }
+        };
+        adopted.push((log, id, progress, reader));
+    }
+    for (replica, error) in store.damage() {
+        if let Some(segment) = error.segment() {
+            tracing::error!(%replica, %error, "damage was found at the start");
+            inbox.send(ShardMessage::Repair(RepairMessage::Met { replica, segment }));
+        }
     }
     let (sync_times, status) = (Arc::new(SyncTimes::default()), ShardStatus::default());
     let (read_sender, read_queue) = mpsc::channel();
@@ -148,12 +160,28 @@ pub fn start_shard(
     };
     let replicas = Arc::clone(plan.replicas);
     // Ends with its queue, which the consensus thread holds.
-    spawn(format!("dlog-read-{number}"), move || read_thread::run(&read_queue, &inbox, &replicas))?;
+    let state = plan.group_zero_state.clone();
+    spawn(format!("dlog-read-{number}"), move || read_thread::run(&read_queue, &inbox, &replicas, &state))?;
     Ok(Started { threads, local, marks })
 }
 
+/// Loads a replica. One that has lost what no frames can give back stands still: the rest of the node goes on.
+fn bring_up(
+    store: &ShardStore<OsDisk>,
+    reader: Option<&LogReader<OsDisk>>,
+    restored: RestoredReplica,
+    group_zero_state: &StateFound,
+    seed: u64,
+) -> Result<Loaded, RestoreError> {
+    let replica = restored.replica;
+    let lost = store.damage().into_iter().find(|(of, error)| *of == replica && error.segment().is_none());
+    let Some((_, error)) = lost else { return restore(reader, restored, group_zero_state, seed) };
+    tracing::error!(%replica, %error, "a replica can't start; move it to another node");
+    Ok(Loaded::Waits(Box::new(Mending::stuck(restored, error.to_string())?)))
+}
+
 /// Where the shard's consensus thread sends what it has for others.
-fn exits(plan: &Plan<'_>, disk: mpsc::Sender<DiskMessage>, reads: mpsc::Sender<FetchRequest>) -> Exits {
+fn exits(plan: &Plan<'_>, disk: mpsc::Sender<DiskMessage>, reads: mpsc::Sender<ReadRequest>) -> Exits {
     Exits {
         disk,
         reads,
@@ -169,32 +197,8 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> anyhow::Result<J
     std::thread::Builder::new().name(name).spawn(body).context("can't start a thread")
 }
 
-/// Reads again what the machine wants to see, and starts it.
-fn restore(
-    store: &ShardStore<OsDisk>,
-    restored: RestoredReplica,
-    group_zero_state: &StateFound,
-    seed: u64,
-) -> anyhow::Result<Replica> {
-    let (log, replica) = (restored.log, restored.replica);
-    let state = if log == LogId::GROUP_ZERO { group_zero_state.clone() } else { StateFound::default() };
-    let options = ReplicaOptions::default();
-    let mut loader = ReplicaLoader::with_state(restored, state, &options)?;
-    let wanted = loader.wanted();
-    let mut next = wanted.start;
-    while next < wanted.end {
-        let reader = store.reader(replica).context("its segments can't be read")?;
-        let frames = reader.read_frames(next, wanted.end, REPLAY_BYTES)?;
-        let last = frames.last().context("frames are missing")?.index;
-        for frame in frames {
-            loader.replay(frame)?;
-        }
-        next = last.next();
-    }
-    Ok(loader.finish(options, seed)?)
-}
-
-fn progress_of(machine: &Replica) -> ReplicaProgress {
+/// How far a machine is, for services.
+pub fn progress_of(machine: &Replica) -> ReplicaProgress {
     let (progress, role) = (machine.progress(), machine.role());
     ReplicaProgress {
         high_watermark: progress.high_watermark,

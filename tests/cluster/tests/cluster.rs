@@ -8,6 +8,7 @@ mod consume_ends;
 mod consume_gap;
 mod consume_linearizable;
 mod consume_rack;
+mod damage;
 mod death_of_all;
 mod dev;
 mod errors_teach;

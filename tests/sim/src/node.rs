@@ -5,12 +5,12 @@ use crate::world::door::Door;
 use bytes::Bytes;
 use dlog_consensus::{FetchError, FetchId, Host, Output, PeerMessage, Progress, Proposal, StateImage, WriteId};
 use dlog_core::write::{LogPoint, ReplicaWrite};
-use dlog_core::{Frame, LogId, LogIndex, MonotonicTime, NodeId, ReplicaId, RequestId};
+use dlog_core::{Fault, Frame, LogId, LogIndex, MendPlace, Mended, MonotonicTime, NodeId, ReplicaId, RequestId};
 use dlog_replication::leadership::Balancer;
 use dlog_replication::{Catalogue, Intent, LocalReplicas};
 use dlog_storage::state_store::memory::MemoryStateStore;
 use dlog_storage::{LogReader, LoseUnsynced, ShardStore, SimDisk, WrittenOut};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// What waits for a node's consensus thread.
@@ -58,6 +58,10 @@ pub enum Inbound {
         /// The frames.
         result: Result<Vec<Frame>, FetchError>,
     },
+    /// Frames of a replica can't be read.
+    Faulty(ReplicaId, Vec<Fault>),
+    /// What became of frames that were put back.
+    Mended(ReplicaId, Box<(Fault, Result<Mended, String>)>),
     /// A connection broke.
     Unreachable(NodeId),
     /// Somebody wants another leader of a log.
@@ -135,6 +139,8 @@ pub enum DiskMessage {
     Producers(Vec<ProducerTable>),
     /// Group 0's state can't be lost any more, as of here.
     CatalogueSynced(LogIndex),
+    /// Put frames back that were lost.
+    Mend(ReplicaId, Box<(Fault, MendPlace, Vec<Frame>)>),
     /// Close the store with these tables.
     Stop(Vec<ProducerTable>),
 }
@@ -258,6 +264,8 @@ pub struct Process {
     pub readers: BTreeMap<ReplicaId, LogReader<SimDisk>>,
     /// As published to readers.
     pub progress: BTreeMap<ReplicaId, Progress>,
+    /// Replicas with damage that is known.
+    pub faulty: BTreeSet<ReplicaId>,
     /// The last index that the checkers have looked at in this life.
     pub observed: BTreeMap<ReplicaId, LogIndex>,
     /// What waits for the consensus thread.

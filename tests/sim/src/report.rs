@@ -146,6 +146,12 @@ pub struct Counts {
     pub wiped: u64,
     /// Disks of which synced bytes were changed.
     pub decayed: u64,
+    /// Faults found in segments.
+    pub faults: u64,
+    /// Replicas that got back all that their disks had lost.
+    pub repaired: u64,
+    /// Replicas that couldn't start before they had.
+    pub starts_held: u64,
     /// Nodes that were lost for good.
     pub lost: u64,
     /// Starts that a node refused to believe.
@@ -187,6 +193,7 @@ impl fmt::Display for Report {
         write!(f, " commands={} catalogues={}", c.commands, c.published)?;
         write!(f, " deletions={} changes={} confirmed={}", c.deletions, c.changes, c.confirmed)?;
         write!(f, " states={} copies={} restored={} wiped={}", c.states_installed, c.copies, c.restored, c.wiped)?;
+        write!(f, " faults={} repaired={} starts_held={}", c.faults, c.repaired, c.starts_held)?;
         write!(f, " decayed={} lost={} refused_starts={}", c.decayed, c.lost, c.refused_starts)?;
         write!(f, " full_disks={} no_room={}", c.full_disks, c.no_room)?;
         write!(f, " clock_jumps={} stamps_back={}", c.clock_jumps, c.stamps_back)?;

@@ -13,6 +13,7 @@ mod lost;
 mod metadata;
 mod phases;
 mod reading;
+mod repairs;
 mod requests;
 mod starts;
 mod turns;

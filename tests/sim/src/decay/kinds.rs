@@ -56,6 +56,8 @@ pub enum Reach {
     Proved,
     /// To the last group too, but not behind it: for who knows that the store rested, so that it must have proved that group.
     Rested,
+    /// To segments alone: what is lost of them others have.
+    Segments,
 }
 
 /// By kind, each file with the ranges that may be damaged. Nobody reads what was set aside.
@@ -91,6 +93,9 @@ pub(super) fn list(disk: &SimDisk, shard: ShardIdentity, reach: Reach, random: &
         if !ranges.is_empty() {
             files.entry(kind).or_default().push((path, ranges));
         }
+    }
+    if reach == Reach::Segments {
+        files.retain(|kind, _| *kind == Kind::Segment);
     }
     files
 }

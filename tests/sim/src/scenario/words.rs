@@ -61,6 +61,11 @@ pub fn message(requests: &Requests, message: &PeerMessage) -> String {
         MessageKind::RequestVoteResponse | MessageKind::RequestPreVoteResponse => {
             text.push_str(if message.reject { " no" } else { " yes" });
         }
+        MessageKind::RepairRequest => text.push_str(&format!(" what is after {} up to {}", index.0, commit.0)),
+        MessageKind::RepairResponse if message.reject => text.push_str(&format!(" no: not after {}", index.0)),
+        MessageKind::RepairResponse => {
+            text.push_str(&format!(" {} after {}", message.entries.len(), index.0));
+        }
         MessageKind::Heartbeat => text.push_str(&format!(" commit {}", commit.0)),
         MessageKind::ReadIndexResponse => text.push_str(&format!(" index {}", index.0)),
         MessageKind::Snapshot => {

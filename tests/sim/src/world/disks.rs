@@ -142,6 +142,10 @@ impl World {
             Some(DiskMessage::Producers(tables)) => {
                 self.next_step(node, disk, DiskStep::Checkpoint(tables), 50 * MICROSECOND);
             }
+            Some(DiskMessage::Mend(replica, part)) => {
+                self.mend(process, replica, &part)?;
+                self.next_step(node, &mut process.disk, DiskStep::Begin, 100 * MICROSECOND);
+            }
             Some(DiskMessage::Stop(tables)) => self.next_step(node, disk, DiskStep::Close(tables), MICROSECOND),
             Some(DiskMessage::Writes(_) | DiskMessage::CatalogueSynced(..)) | None => {
                 if process.store.as_ref().is_some_and(dlog_storage::ShardStore::is_checkpointing) {

@@ -55,7 +55,9 @@ impl World {
                 }
                 Err(_) if self.is_disk_bad(node) => return Ok(()),
                 Err(error) if self.is_damage(node, &error) => {
-                    self.lose(node, Lost::Damaged);
+                    if !self.repair(node, replica, &error) {
+                        self.lose(node, Lost::Damaged);
+                    }
                     return Ok(());
                 }
                 Err(error) => return Err(text(format!("at {at}, where {known} was acked before: {error}"))),

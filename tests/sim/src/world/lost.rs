@@ -123,16 +123,24 @@ impl World {
         self.nodes[node].state = MemoryStateStore::new();
     }
 
-    /// Changes synced bytes of a disk while its node is down. It may come back and find out, early or late or never.
+    /// Changes synced bytes of a disk, mostly of segments; while its node is down, or runs. It finds out, early or late.
     pub(crate) fn decay_disk(&mut self) {
         let Some(node) = self.fault_random.choice(self.touchable()) else { return };
-        let lose = self.draw_loss();
-        self.kill(node, lose);
-        let decayed = decay(&self.nodes[node].disk, SHARD, Reach::Proved, &mut self.fault_random);
-        let Some(decayed) = decayed else { return };
-        self.note(format_args!("node {node} decays: {decayed}"));
-        self.counts.decayed += 1;
-        self.nodes[node].decayed = true;
+        let segments = self.fault_random.u8(0..3) > 0;
+        let runs = segments && self.fault_random.bool() && !self.is_disk_bad(node);
+        if !runs {
+            let lose = self.draw_loss();
+            self.kill(node, lose);
+        }
+        let (reach, places) =
+            if segments { (Reach::Segments, self.fault_random.u8(1..=4)) } else { (Reach::Proved, 1) };
+        for _ in 0..places {
+            let decayed = decay(&self.nodes[node].disk, SHARD, reach, &mut self.fault_random);
+            let Some(decayed) = decayed else { return };
+            self.note(format_args!("node {node} decays: {decayed}"));
+            self.counts.decayed += 1;
+            self.nodes[node].decayed = true;
+        }
     }
 
     /// A node is out for good. A wiped or restored one still starts, and isn't believed; one that found damage doesn't.

@@ -31,6 +31,9 @@ impl World {
             // The last entry may have moved nothing that replicas tell of.
             (0..self.nodes.len()).try_for_each(|node| self.observe_all(node))?;
         }
+        if self.phase != Phase::Safety {
+            self.give_up_hopeless();
+        }
         match self.phase {
             Phase::Safety if since >= self.options.safety_ms * MILLISECOND => {
                 let core = self.options.core_first;
@@ -41,7 +44,7 @@ impl World {
                 Phase::Core => self.heal(Phase::Healed),
                 _ => self.enter(Phase::Quiet),
             },
-            Phase::Quiet if self.is_equal() => {
+            Phase::Quiet if self.is_equal() && (0..self.nodes.len()).all(|node| !self.is_mending(node)) => {
                 self.equal_looks += 1;
                 if self.equal_looks == EQUAL_LOOKS {
                     self.enter(Phase::Over);
@@ -82,6 +85,7 @@ impl World {
                 self.kill(node, LoseUnsynced::Nothing);
             }
             self.start_after(node, MILLISECOND);
+            self.scrub(node);
             self.want_turn(node);
         }
         self.probe_catalogue();

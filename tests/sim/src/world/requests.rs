@@ -242,7 +242,9 @@ impl World {
             Ok(read) => read,
             Err(_) if self.is_disk_bad(node) => return Ok(()),
             Err(error) if self.is_damage(node, &error) => {
-                self.lose(node, Lost::Damaged);
+                if !self.repair(node, replica, &error) {
+                    self.lose(node, Lost::Damaged);
+                }
                 return Ok(());
             }
             // A snapshot was just installed, and the machine doesn't know yet.

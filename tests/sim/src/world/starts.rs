@@ -13,7 +13,7 @@ use dlog_replication::LocalReplicas;
 use dlog_replication::leadership::Balancer;
 use dlog_replication::reconcile::LocalReplica;
 use dlog_storage::{ClusterId, LoseUnsynced, ShardIdentity, ShardStore, SimDisk, StateStore, StorageError};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// The simulated cluster's name.
@@ -52,28 +52,39 @@ impl World {
                 if !self.is_lost(node) {
                     self.introduce(node);
                 }
+                if self.phase != Phase::Safety {
+                    self.scrub(node);
+                }
                 self.observe_all(node)
             }
-            Err(_) if self.is_lost(node) => {
+            Err(failed) => self.on_failed(node, failed),
+        }
+    }
+
+    /// A node, or a replica on it, can't start.
+    pub(crate) fn on_failed(&mut self, node: usize, failed: Failed) -> Result<(), Failure> {
+        match failed {
+            _ if self.is_lost(node) => {
                 // What was put back there isn't even whole.
                 self.nodes[node].lost = Some(Lost::Damaged);
+                self.kill(node, LoseUnsynced::Nothing);
                 Ok(())
             }
-            Err(Failed::Storage(error)) if self.is_damage(node, &error) => {
+            Failed::Storage(error) if self.is_damage(node, &error) => {
                 self.note(format_args!("node {node} finds damage: {error}"));
                 self.lose(node, Lost::Damaged);
                 Ok(())
             }
-            Err(Failed::Storage(error)) if self.is_disk_bad(node) => {
+            Failed::Storage(error) if self.is_disk_bad(node) => {
                 self.count_full(&error);
                 self.note(format_args!("node {node} fails to start: {error}"));
                 let lose = self.nodes[node].power_armed.unwrap_or(LoseUnsynced::Nothing);
                 self.kill(node, lose);
                 Ok(())
             }
-            Err(Failed::Storage(error)) => Err(Failure::crash(format!("node {node} can't start: {error}"))),
-            Err(Failed::Load(error)) => Err(Failure::crash(format!("node {node} can't go on: {error}"))),
-            Err(Failed::Broken(what)) => Err(Failure::correctness(format!("node {node} came back: {what}"))),
+            Failed::Storage(error) => Err(Failure::crash(format!("node {node} can't start: {error}"))),
+            Failed::Load(error) => Err(Failure::crash(format!("node {node} can't go on: {error}"))),
+            Failed::Broken(what) => Err(Failure::correctness(format!("node {node} came back: {what}"))),
         }
     }
 
@@ -93,7 +104,9 @@ impl World {
         let mut door = self.open_door(node).map_err(Failed::Storage)?;
         let (store, restored) = ShardStore::open(disk, "", SHARD, self.options.store).map_err(Failed::Storage)?;
         door.recovered(store.last_group());
-        if let Some((replica, error)) = store.damage().into_iter().next() {
+        let of_segments = |error: &StorageError| error.segment().is_some() && self.nodes[node].decayed;
+        let (missing, other): (Vec<_>, Vec<_>) = store.damage().into_iter().partition(|(_, error)| of_segments(error));
+        if let Some((replica, error)) = other.into_iter().next() {
             let told = format!("replica {replica} is damaged: {error}");
             let faulted = self.is_disk_bad(node) || self.nodes[node].decayed;
             return Err(if faulted { Failed::Storage(error) } else { Failed::Broken(told) });
@@ -113,6 +126,7 @@ impl World {
             store: Some(store),
             readers: BTreeMap::new(),
             progress: BTreeMap::new(),
+            faulty: BTreeSet::new(),
             observed: BTreeMap::new(),
             inbox: VecDeque::new(),
             turn_due: false,
@@ -134,12 +148,20 @@ impl World {
             }
             self.restore(&mut process, replica, &found)?;
         }
+        for (replica, error) in missing {
+            self.report_damage(&mut process, replica, &error);
+        }
         self.publish(node, &mut process).map_err(|failure| Failed::Broken(failure.what))?;
         self.start_group_zero(node, &mut process);
         Ok(process)
     }
 
-    fn restore(&mut self, process: &mut Process, restored: RestoredReplica, found: &StateFound) -> Result<(), Failed> {
+    pub(crate) fn restore(
+        &mut self,
+        process: &mut Process,
+        restored: RestoredReplica,
+        found: &StateFound,
+    ) -> Result<(), Failed> {
         let id = restored.replica;
         let store = process.store.as_ref().expect("just opened");
         let text =
@@ -148,8 +170,12 @@ impl World {
             LogId::GROUP_ZERO => found.clone(),
             _ => StateFound::default(),
         };
+        let again = restored.clone();
         let mut loader = ReplicaLoader::with_state(restored, state, &self.options.replica).map_err(Failed::Load)?;
-        replay(store, id, &mut loader)?;
+        match replay(store, id, &mut loader) {
+            Err(Failed::Storage(error)) if error.is_corrupt() => return self.hold_for_repair(process, again, error),
+            done => done?,
+        }
         let machine = loader.finish(self.options.replica.clone(), process.host.draw_seed()).map_err(Failed::Load)?;
         self.note_of(id, format_args!("restored {text}"));
         adopt(process, &machine, store_reader(process, id));

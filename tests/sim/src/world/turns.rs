@@ -144,6 +144,17 @@ impl World {
             Inbound::EntriesRead { replica, fetch, result } => {
                 host.step(now, replica, Input::EntriesRead { fetch, result }, outputs);
             }
+            Inbound::Faulty(replica, faults) => {
+                host.step(now, replica, Input::Faulty { faults }, outputs);
+            }
+            Inbound::Mended(replica, told) => {
+                let (fault, result) = *told;
+                host.step(now, replica, Input::Mended { fault, result }, outputs);
+                let whole = |replica| host.get(replica).is_some_and(|machine| machine.faults().is_empty());
+                if whole(replica) && process.faulty.remove(&replica) {
+                    self.counts.repaired += 1;
+                }
+            }
             Inbound::Unreachable(node) => host.unreachable(now, node, outputs),
             Inbound::Transfer(log) => {
                 if let Some(replica) = process.by_log.get(&log) {
@@ -284,6 +295,12 @@ impl World {
                 Output::InstallState { index, state, origin } => {
                     self.queue_for_apply(node, replica, ApplyMessage::Install { index, state, origin });
                 }
+                Output::Mend { fault, place, frames } => self.queue_mend(node, replica, (fault, place, frames)),
+                Output::Whole => {
+                    if let Err(failed) = self.start_whole(node, replica) {
+                        return self.on_failed(node, failed);
+                    }
+                }
                 Output::Producers { .. } | Output::Stopped => {}
             }
         }
@@ -378,11 +395,11 @@ impl World {
         let Some(process) = &self.nodes[node].process else { return };
         let read = process.readers.get(&replica).map(|reader| {
             let read = reader.read_frames(range.start, range.end, max_bytes as usize);
-            read.map_err(|error| (self.is_damage(node, &error), error.to_string()))
+            read.map_err(|error| (self.is_damage(node, &error), error))
         });
         let result = match read {
-            Some(Err((true, _))) => return self.lose(node, Lost::Damaged),
-            Some(read) => read.map_err(|(_, error)| error),
+            Some(Err((true, error))) if !self.repair(node, replica, &error) => return self.lose(node, Lost::Damaged),
+            Some(read) => read.map_err(|(_, error)| error.to_string()),
             None => Err("no segments here yet".to_owned()),
         };
         self.note_of(replica, format_args!("{replica} read {range:?}: {:?}", result.as_ref().map(Vec::len)));
@@ -457,7 +474,9 @@ impl World {
                 Ok(frames) => frames,
                 Err(_) if self.is_disk_bad(node) => return Ok(()),
                 Err(error) if self.is_damage(node, &error) => {
-                    self.lose(node, Lost::Damaged);
+                    if !self.repair(node, replica, &error) {
+                        self.lose(node, Lost::Damaged);
+                    }
                     return Ok(());
                 }
                 Err(error) => {
