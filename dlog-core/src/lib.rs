@@ -11,6 +11,7 @@ mod batch_builder;
 mod batch_error;
 mod batch_records;
 pub mod codec;
+pub mod disk_state;
 pub mod error;
 pub mod fault;
 pub mod frame;
@@ -27,6 +28,7 @@ pub mod write;
 
 pub use batch::{BatchBuilder, BatchError, BatchHeader, BatchLimits, ProducerSequence};
 pub use codec::{Codec, CodecError};
+pub use disk_state::{DiskState, Space, SpaceLevel};
 pub use error::{ErrorCode, ErrorDetail, Outcome, Stage};
 pub use fault::{Fault, MendPlace, Mended};
 pub use frame::{Frame, FrameKind};

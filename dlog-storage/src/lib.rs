@@ -6,6 +6,7 @@
 //! of what a crash left.
 
 mod aside;
+pub mod ballast;
 pub mod boot_table;
 pub mod checkpoint;
 pub mod claim;
@@ -34,6 +35,9 @@ pub mod segment;
 mod shard_model;
 pub mod shard_store;
 pub mod sim_disk;
+pub mod space;
+pub mod space_keeper;
+pub mod stall;
 pub mod state_store;
 pub mod tail_cache;
 #[cfg(test)]
@@ -43,6 +47,7 @@ mod view;
 mod walk;
 mod whole_file;
 
+pub use ballast::Ballast;
 pub use boot_table::{BootTable, BootVerdict};
 pub use checkpoint::{Mark, MarkKind};
 pub use claim::{Claim, ClaimRefused};
@@ -59,5 +64,8 @@ pub use reader::{BatchRead, LogReader};
 pub use recovery::{ShardPicture, inspect_shard};
 pub use shard_store::{GroupNumber, GroupZeroOptions, ShardIdentity, ShardStore, StoreOptions, StoreStats, WrittenOut};
 pub use sim_disk::{LoseUnsynced, SimDisk, SimDiskOptions};
+pub use space::{DiskSpace, SpaceOptions};
+pub use space_keeper::SpaceKeeper;
+pub use stall::{Stall, StallBounds, StallWatch};
 pub use state_store::StateStore;
 pub use tail_cache::TailCache;

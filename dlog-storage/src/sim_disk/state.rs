@@ -177,11 +177,17 @@ impl State {
                 keep.push(change);
             }
         }
+        let mut gone = false;
         for (path, node) in settled.iter().rev().flat_map(|change| change.changes.iter()) {
+            gone |= self.durable_names.contains_key(path);
             apply(&mut self.durable_names, path, *node);
         }
         keep.reverse();
         self.pending = keep;
+        // What no power loss brings back takes no room any more.
+        if gone {
+            self.refresh_named();
+        }
     }
 
     /// What every crash does: handles die, injected faults are gone.

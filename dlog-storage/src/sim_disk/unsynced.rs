@@ -100,7 +100,8 @@ impl State {
         });
         self.lose_names();
         for (inode, file) in labels {
-            let inode = self.inodes.get_mut(&inode).expect("just listed");
+            // Gone with its last name.
+            let Some(inode) = self.inodes.get_mut(&inode) else { continue };
             let new = kept.contains(&Unsynced::Length { file: file.clone() });
             let len = if new { inode.bytes.len() as u64 } else { inode.durable_len };
             inode.crash_keeping(len, |sector| kept.contains(&Unsynced::Sector { file: file.clone(), sector }));
