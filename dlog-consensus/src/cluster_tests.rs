@@ -2,6 +2,7 @@
 
 mod chaos;
 mod cluster;
+mod disks;
 mod forged;
 mod node;
 mod scenes;

@@ -149,6 +149,12 @@ pub enum Refusal {
     /// Too much waits here already.
     #[error("too many bytes wait for the disk")]
     Overloaded,
+    /// Records for which the disk has no room. The leader sends them again.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The disk doesn't answer: this replica could not lead.
+    #[error("the disk is stuck")]
+    DiskStuck,
     /// A snapshot that can't be installed.
     #[error("the snapshot can't be installed: {0}")]
     Snapshot(String),

@@ -14,7 +14,7 @@ use crate::replica::Replica;
 use crate::status::Status;
 use bytes::Bytes;
 use dlog_core::write::Create;
-use dlog_core::{LogId, LogIndex, MonotonicTime, NodeId, ReplicaId};
+use dlog_core::{DiskState, LogId, LogIndex, MonotonicTime, NodeId, ReplicaId};
 use std::collections::BTreeMap;
 
 /// The replicas of one shard.
@@ -23,6 +23,7 @@ pub struct Host {
     /// Those that can't start yet. None of them is in `replicas`.
     mending: BTreeMap<ReplicaId, Mending>,
     random: fastrand::Rng,
+    disk: DiskState,
     scratch: Vec<Output>,
 }
 
@@ -36,6 +37,7 @@ impl Host {
             replicas: BTreeMap::new(),
             mending: BTreeMap::new(),
             random: fastrand::Rng::with_seed(seed),
+            disk: DiskState::default(),
             scratch: Vec::new(),
         }
     }
@@ -46,8 +48,9 @@ impl Host {
     }
 
     /// Takes in a replica that was restored. One that was here under the same id is dropped.
-    pub fn add(&mut self, replica: Replica) {
+    pub fn add(&mut self, mut replica: Replica) {
         self.mending.remove(&replica.id());
+        replica.set_disk(self.disk);
         self.replicas.insert(replica.id(), replica);
     }
 
@@ -84,7 +87,8 @@ impl Host {
             return Err(LoadError::Exists { replica });
         }
         let seed = self.draw_seed();
-        let created = Replica::create(options, replica, log, create, seed, now, &mut self.scratch)?;
+        let mut created = Replica::create(options, replica, log, create, seed, now, &mut self.scratch)?;
+        created.set_disk(self.disk);
         self.replicas.insert(replica, created);
         out.extend(self.scratch.drain(..).map(|output| (replica, output)));
         Ok(())
@@ -153,6 +157,15 @@ impl Host {
         let pairs: Vec<_> = self.replicas.values().flat_map(there).collect();
         for (replica, peer) in pairs {
             self.step(now, replica, Input::Unreachable { peer }, out);
+        }
+    }
+
+    /// What the node's disk allows from now on: every replica is told, and those that come later.
+    pub fn set_disk(&mut self, now: MonotonicTime, disk: DiskState, out: &mut HostOutputs) {
+        self.disk = disk;
+        for (id, replica) in &mut self.replicas {
+            replica.step(now, Input::Disk(disk), &mut self.scratch);
+            out.extend(self.scratch.drain(..).map(|output| (*id, output)));
         }
     }
 

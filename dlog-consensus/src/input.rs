@@ -5,7 +5,7 @@ use crate::output::{FetchId, WriteId};
 use crate::state_image::StateImage;
 use bytes::Bytes;
 use dlog_core::write::LogPoint;
-use dlog_core::{Fault, Frame, LogIndex, Mended, Offset, ReplicaId, RequestId, TimestampMs};
+use dlog_core::{DiskState, Fault, Frame, LogIndex, Mended, Offset, ReplicaId, RequestId, TimestampMs};
 use dlog_replication::Intent;
 
 /// One event. The shell hands events in one at a time, in the order in which they happened for this replica.
@@ -113,6 +113,8 @@ pub enum Input {
         /// What became of the frames; an error is for want of room, say: the next try comes by itself.
         result: Result<Mended, String>,
     },
+    /// What the node's disk allows from now on: whether it has room for records, and whether it answers.
+    Disk(DiskState),
     /// Asks for the producer table as of the last applied entry: [`crate::Output::Producers`], at once unless a snapshot is being
     /// installed.
     TakeProducers,

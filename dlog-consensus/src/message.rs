@@ -5,7 +5,7 @@
 
 use crate::error::Refusal;
 use bytes::Bytes;
-use dlog_core::{Frame, FrameKind, LogId, LogIndex, ReplicaId, Term, limits};
+use dlog_core::{Frame, FrameKind, LogId, LogIndex, ReplicaId, SpaceLevel, Term, limits};
 use raft_proto::eraftpb::{Entry, EntryType, Message, MessageType};
 
 /// Terms and indexes above this are refused: no honest replica gets there, and arithmetic on them can't overflow.
@@ -158,9 +158,10 @@ pub struct PeerMessage {
     pub commit_term: Term,
     /// The entries, contiguous from `index + 1`.
     pub entries: Vec<WireEntry>,
-    /// A response says no.
+    /// A response says no. Of [`MessageKind::HeartbeatResponse`]: the sender's disk is full.
     pub reject: bool,
-    /// Where a rejecting follower suggests to look next; of [`MessageKind::SnapshotResponse`]: bytes of the state that are there.
+    /// Where a rejecting follower suggests to look next; of [`MessageKind::SnapshotResponse`]: bytes of the state that are there; of
+    /// [`MessageKind::HeartbeatResponse`]: 1 if the full disk takes no records at all.
     pub reject_hint: LogIndex,
     /// A campaign's name, or a read's number.
     pub context: Bytes,
@@ -321,6 +322,21 @@ impl PeerMessage {
             context: Bytes::new(),
             priority: 0,
             snapshot: None,
+        }
+    }
+
+    /// Says with an answer to a heartbeat how much room the sender's disk has.
+    pub(crate) fn set_space(&mut self, level: SpaceLevel) {
+        self.reject = level > SpaceLevel::Ample;
+        self.reject_hint = LogIndex(u64::from(level == SpaceLevel::Exhausted));
+    }
+
+    /// What an answer to a heartbeat says of its sender's disk; the raft crate doesn't see it.
+    pub(crate) fn take_space(&mut self) -> SpaceLevel {
+        match (std::mem::take(&mut self.reject), std::mem::take(&mut self.reject_hint)) {
+            (false, _) => SpaceLevel::Ample,
+            (true, LogIndex::ZERO) => SpaceLevel::Full,
+            (true, _) => SpaceLevel::Exhausted,
         }
     }
 

@@ -30,10 +30,10 @@ use bytes::Bytes;
 use dlog_core::batch::BatchHeader;
 use dlog_core::mutants::{self, Mutant};
 use dlog_core::write::{Create, LogPoint, ReplicaWrite, RestoredReplica, WriteOp};
-use dlog_core::{Frame, FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, Term};
+use dlog_core::{DiskState, Frame, FrameKind, LogId, LogIndex, MonotonicTime, Offset, ReplicaId, SpaceLevel, Term};
 use raft::{Raft, RawNode, Ready, SnapshotStatus, StateRole};
 use raft_proto::eraftpb::{Entry, HardState};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Messages that wait for one write at most; more are dropped, as the network may do. Bounds what a stuck disk costs.
 const HELD_MESSAGES_MAX: usize = 1024;
@@ -93,6 +93,10 @@ pub(crate) struct Driver {
     offered: Option<Box<Snapshot>>,
     /// A snapshot whose write is durable, for the crate and the replica to be told of.
     installed: Option<Box<Snapshot>>,
+    /// What the node's disk allows.
+    pub(crate) disk: DiskState,
+    /// How much room the disks of a leader's peers have, as they said in this term.
+    pub(crate) peer_space: BTreeMap<ReplicaId, SpaceLevel>,
 }
 
 impl Driver {
@@ -134,6 +138,8 @@ impl Driver {
             durable: 0,
             offered: None,
             installed: None,
+            disk: DiskState::default(),
+            peer_space: BTreeMap::new(),
         })
     }
 
@@ -477,8 +483,13 @@ impl Driver {
     /// Sends what may leave at once, and holds the rest back until everything written so far is durable.
     pub(crate) fn send(&mut self, leads: bool, messages: Vec<PeerMessage>, out: &mut Vec<Output>) {
         let term_is_durable = self.hard_states == 0;
-        for message in messages {
+        for mut message in messages {
             let kind = message.kind;
+            match kind {
+                MessageKind::HeartbeatResponse => message.set_space(self.disk.space.level),
+                MessageKind::Append if !self.has_use_for(&mut message) => continue,
+                _ => {}
+            }
             let promises_nothing =
                 matches!(kind, MessageKind::HeartbeatResponse | MessageKind::ReadIndex | MessageKind::SnapshotResponse);
             let at_once = term_is_durable && (leads || promises_nothing) || leaves_early(kind, leads);
@@ -493,11 +504,26 @@ impl Driver {
         }
     }
 
+    fn is_exhausted(&self, peer: ReplicaId) -> bool {
+        self.peer_space.get(&peer) == Some(&SpaceLevel::Exhausted)
+    }
+
+    /// A peer whose disk is exhausted is sent no records: it would refuse them, ten times a second. To the crate they are lost on
+    /// the way.
+    fn has_use_for(&self, message: &mut PeerMessage) -> bool {
+        if !self.is_exhausted(message.to) {
+            return true;
+        }
+        let records = message.entries.iter().position(|entry| entry.kind == FrameKind::Records);
+        message.entries.truncate(records.unwrap_or(message.entries.len()));
+        records != Some(0)
+    }
+
     fn ask_for_entries(&mut self, out: &mut Vec<Output>) {
         if !self.storage().has_new_fetches() {
             return;
         }
-        let progress = self.raw.raft.prs().iter();
+        let progress = self.raw.raft.prs().iter().filter(|(id, _)| !self.is_exhausted(ReplicaId(**id)));
         let mut waiting: Vec<_> = progress.map(|(id, peer)| (ReplicaId(*id), LogIndex(peer.next_idx))).collect();
         waiting.sort_unstable();
         for fetch in self.storage_mut().take_fetch_requests(&waiting) {

@@ -7,6 +7,7 @@
 pub(crate) mod admission;
 pub(crate) mod change_step;
 pub(crate) mod changes;
+pub(crate) mod disk;
 pub(crate) mod expiry;
 pub(crate) mod guard;
 pub(crate) mod handover;
@@ -256,6 +257,7 @@ impl Replica {
             Input::Applied { index } => self.on_applied(index),
             Input::StateTaken { index, state } => self.on_state_taken(index, state),
             Input::StateInstalled { index, result } => self.on_state_installed(index, result, out),
+            Input::Disk(disk) => self.set_disk(disk),
             Input::TakeProducers => {
                 self.producers_wanted = true;
                 self.tell_producers(out);
@@ -309,20 +311,24 @@ impl Replica {
         self.tick_states(out);
         // A follower's timer stands still while it writes: if it were to win with frames that aren't durable, the crate would
         // panic, and with a stuck disk it could not serve anyway.
-        if self.driver.is_leader() || (!self.driver.is_writing() && self.stopping.is_none()) {
+        let rests = self.driver.is_writing() || self.driver.disk.stuck || self.stopping.is_some();
+        if self.driver.is_leader() || !rests {
             self.driver.call(|raw| raw.tick());
         }
-        let stuck = self.driver.writing_since().is_some_and(|since| now.since(since) > self.options.stuck_disk);
-        if stuck && self.driver.is_leader() {
+        let slow = self.driver.writing_since().is_some_and(|since| now.since(since) > self.options.stuck_disk);
+        if (slow || self.driver.disk.stuck) && self.driver.is_leader() {
             self.begin_handover(None);
+        } else if let Some(to) = self.roomier() {
+            self.begin_handover(Some(to));
         }
         self.expire_producers(now, out);
         self.driver.note_commit(out);
     }
 
-    fn on_peer(&mut self, message: PeerMessage, out: &mut Vec<Output>) {
+    fn on_peer(&mut self, mut message: PeerMessage, out: &mut Vec<Output>) {
         let from = message.from;
-        let snapshot = match self.check_message(&message).and_then(|()| self.check_snapshot(&message)) {
+        let checked = self.check_message(&message).and_then(|()| self.trim(&mut message));
+        let snapshot = match checked.and_then(|()| self.check_snapshot(&message)) {
             Ok(snapshot) => snapshot,
             Err(refusal) => {
                 out.push(Output::Refused { from, refusal });
@@ -336,6 +342,7 @@ impl Replica {
             _ => {}
         }
         self.note_snapshot_answer(&message);
+        self.note_space(&mut message);
         match snapshot {
             Some(snapshot) if self.needs_state(&snapshot) => self.take_state_part(message, snapshot, out),
             snapshot => self.step_message(message, snapshot),
@@ -375,7 +382,8 @@ impl Replica {
     fn on_campaign(&mut self) {
         // A candidate waits for the votes that it asked for: to ask again would throw them away.
         let idle = self.driver.raft().state != StateRole::Candidate && !self.driver.is_writing();
-        let may = self.leader().is_none() && idle && self.stopping.is_none() && !self.repair.is_mending();
+        let fit = !self.repair.is_mending() && !self.driver.disk.stuck;
+        let may = self.leader().is_none() && idle && fit && self.stopping.is_none();
         // Nor one whose vote ends with the change under way: it would have to hand over again.
         if may && self.membership.voters.contains(&self.replica) {
             // Only fails where the crate had no use for it.
@@ -409,6 +417,7 @@ impl Replica {
                 self.forget_states();
             }
             self.peers.reset();
+            self.driver.peer_space.clear();
             self.changes.reset();
             self.driver.storage_mut().drop_fetches();
         }

@@ -85,6 +85,8 @@ pub struct PeerStatus {
     pub silent_ticks: Option<u64>,
     /// Heard within one election timeout, and durable up to the high watermark of one heartbeat ago.
     pub in_sync: bool,
+    /// Its disk takes producers' records, as far as known.
+    pub has_room: bool,
 }
 
 /// A change of membership, as the leader sees it. How far those are for whom it waits stands in [`Status::peers`].

@@ -262,6 +262,12 @@ impl Cluster {
         request
     }
 
+    pub(super) fn move_log_start(&mut self, number: usize, to: Offset) -> RequestId {
+        let request = self.note_request(number, Acks::Quorum, Vec::new());
+        self.step(number, Input::MoveLogStart { request, to });
+        request
+    }
+
     fn note_request(&mut self, number: usize, acks: Acks, batches: Vec<Bytes>) -> RequestId {
         let id = RequestId(self.requests.len() as u64 + 1);
         assert!(self.nodes[number].replica.is_some(), "requests go to nodes that are up");

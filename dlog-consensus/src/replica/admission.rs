@@ -146,6 +146,7 @@ impl Replica {
                 plan.push((Offset::ZERO, LogIndex::ZERO));
                 continue;
             }
+            self.check_space()?;
             let last_offset = next_offset.plus(u64::from(header.record_count - 1));
             appended.push(Appended { base_offset: next_offset, last_offset, duplicate: false });
             plan.push((next_offset, next_index));

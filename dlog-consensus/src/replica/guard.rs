@@ -34,6 +34,7 @@ impl Replica {
                 Err(Refusal::NotDurable)
             }
             MessageKind::TimeoutNow if self.driver.is_writing_frames() => Err(Refusal::NotDurable),
+            MessageKind::TimeoutNow if self.driver.disk.stuck => Err(Refusal::DiskStuck),
             MessageKind::TimeoutNow if self.stopping.is_some() => Err(Refusal::Stopping),
             MessageKind::TimeoutNow if self.repair.is_mending() => Err(Refusal::Damaged),
             MessageKind::RepairRequest if !self.membership.contains(message.from) => {

@@ -28,7 +28,7 @@ impl Replica {
     pub(super) fn begin_handover(&mut self, to: Option<ReplicaId>) {
         let voters = &self.membership.voters;
         let possible = voters.iter().any(|voter| *voter != self.replica)
-            && to.is_none_or(|to| to != self.replica && voters.contains(&to));
+            && to.is_none_or(|to| to != self.replica && voters.contains(&to) && self.may_lead_records(to));
         if self.driver.is_leader() && possible && self.handover.is_none() {
             self.handover = Some(Handover { to, until: self.handover_deadline() });
         }
@@ -49,9 +49,11 @@ impl Replica {
         }
     }
 
-    /// Whether every request is answered and every entry committed.
+    /// Whether every request is answered and every entry committed. Requests that wait for a stuck disk of this node wait for
+    /// ever: they fail with the leadership.
     fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.driver.commit() == self.driver.storage().view.last().index
+        let answered = self.pending.is_empty() || self.driver.disk.stuck;
+        answered && self.driver.commit() == self.driver.storage().view.last().index
     }
 
     /// Takes the next step of a handover. The crate gives each attempt up after one election timeout; it is then made again.
@@ -72,14 +74,16 @@ impl Replica {
         }
     }
 
-    /// The voter to hand over to: one that was heard lately, knows that it is one, and has most of the log; of equals the one with
+    /// The voter to hand over to: one that was heard lately, knows that it is one, has room for records,
+    /// and has most of the log; of equals the one with
     /// the lowest id. Never one that is to lose its vote.
     pub(super) fn successor(&self) -> Option<ReplicaId> {
         let others = self.membership.voters.iter().copied().filter(|voter| *voter != self.replica);
         let rank = |voter: &ReplicaId| {
             let silent = self.peers.silent_ticks(*voter).unwrap_or(u64::MAX);
             let lately = silent <= u64::from(self.options.election_ticks);
-            (lately, self.is_ready_to_lead(*voter), self.matched(*voter), std::cmp::Reverse(*voter))
+            let able = (self.is_ready_to_lead(*voter), self.may_lead_records(*voter));
+            (lately, able, self.matched(*voter), std::cmp::Reverse(*voter))
         };
         others.max_by_key(rank)
     }

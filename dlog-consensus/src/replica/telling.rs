@@ -60,6 +60,7 @@ impl Replica {
                 matched,
                 silent_ticks: if ours { Some(0) } else { self.peers.silent_ticks(member) },
                 in_sync: if ours { self.peers.keeps_up(matched) } else { self.peers.in_sync(member, matched) },
+                has_room: self.has_room(member),
             })
         };
         self.membership.members().into_iter().filter_map(status).collect()

@@ -5,11 +5,13 @@ use crate::world::door::Door;
 use bytes::Bytes;
 use dlog_consensus::{FetchError, FetchId, Host, Output, PeerMessage, Progress, Proposal, StateImage, WriteId};
 use dlog_core::write::{LogPoint, ReplicaWrite};
-use dlog_core::{Fault, Frame, LogId, LogIndex, MendPlace, Mended, MonotonicTime, NodeId, ReplicaId, RequestId};
+use dlog_core::{
+    DiskState, Fault, Frame, LogId, LogIndex, MendPlace, Mended, MonotonicTime, NodeId, ReplicaId, RequestId,
+};
 use dlog_replication::leadership::Balancer;
 use dlog_replication::{Catalogue, Intent, LocalReplicas};
 use dlog_storage::state_store::memory::MemoryStateStore;
-use dlog_storage::{LogReader, LoseUnsynced, ShardStore, SimDisk, WrittenOut};
+use dlog_storage::{LogReader, LoseUnsynced, ShardStore, SimDisk, SpaceKeeper, StallWatch, WrittenOut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -45,6 +47,8 @@ pub enum Inbound {
     LocalStarts(Vec<(ReplicaId, LogPoint)>),
     /// A message of another node.
     Peer(Box<PeerMessage>),
+    /// What the disk allows from now on.
+    Disk(DiskState),
     /// Writes are durable.
     Persisted(Vec<(ReplicaId, WriteId)>),
     /// Frames are in segments.
@@ -188,6 +192,18 @@ pub struct DiskThread {
     pub checkpoint_failed: Option<u64>,
 }
 
+/// Who watches a node's disk.
+pub struct DiskWatch {
+    /// Its room.
+    pub keeper: SpaceKeeper<SimDisk>,
+    /// Whether it answers.
+    pub stall: StallWatch,
+    /// The sync in flight.
+    pub in_flight: Option<u64>,
+    /// What replicas were told last.
+    pub told: DiskState,
+}
+
 /// What the apply thread has to do, and what it has done.
 #[derive(Debug, Default)]
 pub struct ApplyThread {
@@ -284,6 +300,8 @@ pub struct Process {
     pub outputs: Vec<(ReplicaId, Output)>,
     /// The disk thread.
     pub disk: DiskThread,
+    /// Its disk.
+    pub watch: DiskWatch,
     /// Turns so far.
     pub turns: u64,
     /// Ticks so far.

@@ -94,6 +94,18 @@ pub struct Counts {
     pub full_disks: u64,
     /// Times at which a store wanted room that its disk didn't have.
     pub no_room: u64,
+    /// Times at which replicas were told that there is no room, or less.
+    pub less_room: u64,
+    /// Times at which they were told that there is room again.
+    pub room_again: u64,
+    /// Requests refused for want of room.
+    pub disk_full: u64,
+    /// Ballasts given back.
+    pub ballasts: u64,
+    /// Times at which replicas were told that their disk is stuck.
+    pub stuck: u64,
+    /// Processes that ended because their disk didn't answer.
+    pub hopeless: u64,
     /// Jumps of wall clocks.
     pub clock_jumps: u64,
     /// Committed batches with an earlier append time than the one before.
@@ -195,7 +207,9 @@ impl fmt::Display for Report {
         write!(f, " states={} copies={} restored={} wiped={}", c.states_installed, c.copies, c.restored, c.wiped)?;
         write!(f, " faults={} repaired={} starts_held={}", c.faults, c.repaired, c.starts_held)?;
         write!(f, " decayed={} lost={} refused_starts={}", c.decayed, c.lost, c.refused_starts)?;
-        write!(f, " full_disks={} no_room={}", c.full_disks, c.no_room)?;
+        write!(f, " full_disks={} no_room={} less_room={}", c.full_disks, c.no_room, c.less_room)?;
+        write!(f, " room_again={} disk_full={} ballasts={}", c.room_again, c.disk_full, c.ballasts)?;
+        write!(f, " stuck={} hopeless={}", c.stuck, c.hopeless)?;
         write!(f, " clock_jumps={} stamps_back={}", c.clock_jumps, c.stamps_back)?;
         match &self.failure {
             Some(failure) => write!(f, "\n  {failure}"),

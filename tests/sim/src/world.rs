@@ -265,7 +265,7 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), Failure> {
         match event {
-            Event::Tick { node, life } => self.on_tick(node, life),
+            Event::Tick { node, life } => return self.on_tick(node, life),
             Event::Turn { node, life } => self.on_turn(node, life)?,
             Event::Disk { node, life, token } => self.on_disk(node, life, token)?,
             Event::Read { node, life, replica, fetch, from, to, max_bytes } => {

@@ -42,13 +42,19 @@ fn assert_happened(shape: &str, reports: &[Report], happened: &[(&str, u64)]) {
 #[test]
 fn anything_may_break_and_nothing_acked_is_lost() {
     let reports = run_all(Shape::Mixed, 800, 10_000);
-    let happened: [(&str, u64); 26] = [
+    let happened: [(&str, u64); 32] = [
         ("acks", sum(&reports, |c| c.acked)),
         ("retries that were found", sum(&reports, |c| c.duplicates)),
         ("deaths", sum(&reports, |c| c.deaths)),
         ("power losses", sum(&reports, |c| c.power_losses)),
         ("full disks", sum(&reports, |c| c.full_disks)),
         ("times without room", sum(&reports, |c| c.no_room)),
+        ("times with less room told", sum(&reports, |c| c.less_room)),
+        ("times with room again", sum(&reports, |c| c.room_again)),
+        ("requests refused for want of room", sum(&reports, |c| c.disk_full)),
+        ("ballasts given back", sum(&reports, |c| c.ballasts)),
+        ("stuck disks", sum(&reports, |c| c.stuck)),
+        ("ends for a stuck disk", sum(&reports, |c| c.hopeless)),
         ("jumps of wall clocks", sum(&reports, |c| c.clock_jumps)),
         ("append times that go back", sum(&reports, |c| c.stamps_back)),
         ("told ends that were read", sum(&reports, |c| c.ends_read)),

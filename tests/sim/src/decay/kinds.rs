@@ -67,7 +67,8 @@ pub(super) type Files = BTreeMap<Kind, Vec<(String, Vec<Range<u64>>)>>;
 pub(super) fn list(disk: &SimDisk, shard: ShardIdentity, reach: Reach, random: &mut fastrand::Rng) -> Files {
     let journal = format!("shard-{}/journal/", shard.shard);
     let tree = disk.tree().into_iter().filter_map(|(path, bytes)| Some((path, bytes.filter(|bytes| *bytes > 0)?)));
-    let all: Vec<(String, u64)> = tree.filter(|(path, _)| !path.contains("/aside/")).collect();
+    let all: Vec<(String, u64)> =
+        tree.filter(|(path, _)| !path.contains("/aside/") && !path.ends_with("/ballast")).collect();
     let groups = groups(
         disk,
         shard,

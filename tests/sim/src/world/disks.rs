@@ -87,6 +87,7 @@ impl World {
             DiskStep::Begin => self.begin(node, &mut process),
             DiskStep::Commit(group) => self.commit(node, &mut process, group),
             DiskStep::Tell(durable, syncs) => {
+                process.watch.in_flight = None;
                 process.inbox.push_back(Inbound::Persisted(durable));
                 if syncs {
                     process.disk.unsealed = true;
@@ -136,6 +137,7 @@ impl World {
                 delay += BACKGROUND_SYNC;
             }
             self.next_step(node, &mut process.disk, DiskStep::Commit(group), delay);
+            process.watch.in_flight = Some(process.disk.token);
             return Ok(());
         }
         match disk.queue.pop_front() {
@@ -179,7 +181,8 @@ impl World {
         let number = match store.commit_from(&mut writes) {
             Err(error @ (StorageError::Full { .. } | StorageError::JournalFull { .. })) => {
                 // Nothing of it was written: it waits.
-                self.count_full(&error);
+                process.watch.in_flight = None;
+                self.relieve(process, &error)?;
                 ids.into_iter().zip(writes).rev().for_each(|write| process.disk.writes.push_front(write));
                 ask_for_checkpoint(process, true, self.schedule.now());
                 self.next_step(node, &mut process.disk, DiskStep::Idle, MILLISECOND);
@@ -232,12 +235,16 @@ impl World {
                     }
                 }
                 if !written.is_empty() {
+                    process.watch.keeper.note_written();
                     process.inbox.push_back(Inbound::WrittenOut(written));
                 }
             }
             Err(error @ StorageError::Full { .. }) => {
-                self.count_full(&error);
                 process.disk.write_out_owed = true;
+                if self.relieve(process, &error)? {
+                    // Once: then there is nothing left to give back.
+                    return self.bring_up(process);
+                }
             }
             Err(error) => return Err(error),
         }
@@ -263,7 +270,7 @@ impl World {
         match store.begin_checkpoint(tables) {
             Ok(()) => {}
             Err(error @ (StorageError::Full { .. } | StorageError::JournalFull { .. })) => {
-                self.checkpoint_failed(process, &error);
+                self.checkpoint_failed(process, &error)?;
             }
             Err(error) => return Err(error),
         }
@@ -282,10 +289,11 @@ impl World {
             Ok(false) => {}
             Ok(true) => {
                 self.counts.checkpoints += 1;
+                process.watch.keeper.note_written();
                 (process.disk.checkpoint_asked, process.disk.checkpoint_failed) = (false, None);
             }
             Err(error @ (StorageError::Full { .. } | StorageError::JournalFull { .. })) => {
-                self.checkpoint_failed(process, &error);
+                self.checkpoint_failed(process, &error)?;
             }
             Err(error) => return Err(error),
         }
@@ -299,10 +307,12 @@ impl World {
         Ok(())
     }
 
-    /// It is given up for want of space.
-    fn checkpoint_failed(&mut self, process: &mut Process, error: &StorageError) {
-        self.count_full(error);
-        (process.disk.checkpoint_asked, process.disk.checkpoint_failed) = (false, Some(self.schedule.now()));
+    /// It is given up for want of space; made again at once if some was given back.
+    fn checkpoint_failed(&mut self, process: &mut Process, error: &StorageError) -> Result<(), StorageError> {
+        let given = self.relieve(process, error)?;
+        let failed = (!given).then(|| self.schedule.now());
+        (process.disk.checkpoint_asked, process.disk.checkpoint_failed) = (false, failed);
+        Ok(())
     }
 
     fn close(

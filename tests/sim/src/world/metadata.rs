@@ -287,8 +287,8 @@ impl World {
         for replica in process.host.led() {
             let Some(machine) = process.host.get(replica) else { continue };
             let status = machine.status();
-            let in_sync = |preferred| status.peers.iter().any(|peer| peer.replica == preferred && peer.in_sync);
-            wishes.extend(Wish::of(&process.catalogue, machine.log(), replica, in_sync));
+            let fits = |preferred| status.peers.iter().any(|p| p.replica == preferred && p.in_sync && p.has_room);
+            wishes.extend(Wish::of(&process.catalogue, machine.log(), replica, fits));
         }
         for Wish { replica, preferred, .. } in process.balancer.look(&wishes, &BTreeSet::new(), 1) {
             process.inbox.push_back(Inbound::Prefer { replica, to: preferred });

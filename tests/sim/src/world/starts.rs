@@ -1,7 +1,7 @@
 //! A start: the production store recovers, the production loader replays, as the server's `start_shard` does it.
 
-use super::Phase;
 use super::{Event, World};
+use super::{Phase, full_disks};
 use crate::node::{ApplyThread, DiskThread, Lost, Process, id_of};
 use crate::options::Fault;
 use crate::report::Failure;
@@ -12,6 +12,7 @@ use dlog_core::{LogId, ReplicaId, ShardId};
 use dlog_replication::LocalReplicas;
 use dlog_replication::leadership::Balancer;
 use dlog_replication::reconcile::LocalReplica;
+use dlog_storage::space_keeper::open_store;
 use dlog_storage::{ClusterId, LoseUnsynced, ShardIdentity, ShardStore, SimDisk, StateStore, StorageError};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -102,7 +103,8 @@ impl World {
     fn open(&mut self, node: usize) -> Result<Process, Failed> {
         let disk = self.nodes[node].disk.clone();
         let mut door = self.open_door(node).map_err(Failed::Storage)?;
-        let (store, restored) = ShardStore::open(disk, "", SHARD, self.options.store).map_err(Failed::Storage)?;
+        let (store, restored) = open_store(&disk, SHARD, self.options.store).map_err(Failed::Storage)?;
+        let watch = full_disks::watch(disk).map_err(Failed::Storage)?;
         door.recovered(store.last_group());
         let of_segments = |error: &StorageError| error.segment().is_some() && self.nodes[node].decayed;
         let (missing, other): (Vec<_>, Vec<_>) = store.damage().into_iter().partition(|(_, error)| of_segments(error));
@@ -136,6 +138,7 @@ impl World {
             next_request: 1,
             outputs: Vec::new(),
             disk: DiskThread::default(),
+            watch,
             turns: 0,
             ticks: 0,
         };
@@ -195,9 +198,9 @@ impl World {
         if self.fault_random.bool() { LoseUnsynced::All } else { LoseUnsynced::Random }
     }
 
-    pub(crate) fn on_tick(&mut self, node: usize, life: u64) {
+    pub(crate) fn on_tick(&mut self, node: usize, life: u64) -> Result<(), Failure> {
         if !self.is_alive(node, life) {
-            return;
+            return Ok(());
         }
         let tick = self.nodes[node].tick_ns;
         self.schedule.after(tick, Event::Tick { node, life });
@@ -210,6 +213,7 @@ impl World {
         }
         self.tick_apply(node);
         self.want_turn(node);
+        self.watch_disk(node)
     }
 
     /// Schedules a turn of the consensus thread.

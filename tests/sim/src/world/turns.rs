@@ -123,6 +123,7 @@ impl World {
         let (host, outputs) = (&mut process.host, &mut process.outputs);
         match inbound {
             Inbound::Propose { .. } | Inbound::Stop => unreachable!("taken by the caller"),
+            Inbound::Disk(disk) => host.set_disk(now, disk, outputs),
             Inbound::LocalStarts(_) | Inbound::Persisted(_) | Inbound::WrittenOut(_) => {
                 take_from_disk(host, now, inbound, outputs);
             }
@@ -433,7 +434,10 @@ impl World {
             Ok(Reply::ReadIndex { high_watermark, .. }) => Answer::End(high_watermark),
             Ok(Reply::LogStart { log_start }) => Answer::Start(log_start),
             Ok(Reply::Command { index }) => return self.command_committed(node, index, asker),
-            Err(error) => Answer::Refused(Box::new(error)),
+            Err(error) => {
+                self.counts.disk_full += u64::from(error.code == ErrorCode::DiskFull);
+                Answer::Refused(Box::new(error))
+            }
         };
         self.answer(asker, answer);
         Ok(())
