@@ -3,12 +3,15 @@
 //! Precedence: flag, then environment (`DLOG_…`), then the file's key (the flag's name with `_` for `-`), then the default.
 //! An unknown key in the file and a nonsense value anywhere are refused with the name and what is allowed.
 
+use crate::cli::units;
 use anyhow::{Context, bail, ensure};
 use dlog_core::limits;
+use dlog_storage::StallBounds;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// `dlog serve`: flags and their environment variables.
 #[derive(clap::Args, Debug, Default, Clone)]
@@ -55,6 +58,15 @@ pub struct ServeArgs {
     /// A cluster of one beyond loopback takes writes only with this
     #[arg(long, env = "DLOG_SINGLE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub single: Option<bool>,
+    /// Bytes that stay free on the disk: below, no records are taken [default: a twentieth of the disk, 64MiB to 1GiB]
+    #[arg(long, env = "DLOG_DISK_RESERVE", value_name = "SIZE")]
+    pub disk_reserve: Option<String>,
+    /// A write that the disk doesn't answer for so long: leadership is handed over [default: 10s]
+    #[arg(long, env = "DLOG_DISK_STUCK_AFTER", value_name = "DURATION")]
+    pub disk_stuck_after: Option<String>,
+    /// And for so long: the process ends, with 1 [default: 60s]
+    #[arg(long, env = "DLOG_DISK_EXIT_AFTER", value_name = "DURATION")]
+    pub disk_exit_after: Option<String>,
 }
 
 /// The file's keys: the flags' names with `_`.
@@ -74,6 +86,9 @@ struct FileSettings {
     shards: Option<u16>,
     insecure: Option<bool>,
     single: Option<bool>,
+    disk_reserve: Option<String>,
+    disk_stuck_after: Option<String>,
+    disk_exit_after: Option<String>,
 }
 
 /// A node's settings, complete and checked.
@@ -107,10 +122,19 @@ pub struct NodeConfig {
     pub insecure: bool,
     /// A cluster of one takes writes beyond loopback.
     pub single: bool,
+    /// Bytes that stay free on the disk; `None`: a part of it.
+    pub disk_reserve: Option<u64>,
+    /// How long the disk may take for one operation.
+    pub disk_stall: StallBounds,
 }
 
 /// Bounds of `--shards`: more than this many journals on one disk only compete for its syncs.
 pub const SHARDS_MAX: u16 = 64;
+/// How long the disk may take where nobody says otherwise: longer than a cloud's disk pauses for, shorter than people wait.
+pub const DISK_STALL: StallBounds =
+    StallBounds { stuck_after: Duration::from_secs(10), hopeless_after: Duration::from_secs(60) };
+/// The shortest of these bounds: some ticks of the thread that looks.
+const DISK_STALL_MIN: Duration = Duration::from_millis(500);
 /// Names go into file names, metrics and command lines.
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -154,6 +178,21 @@ impl ServeArgs {
             auto_create_topics: false,
             insecure: self.insecure.or(file.insecure).unwrap_or(false),
             single: self.single.or(file.single).unwrap_or(false),
+            disk_reserve: parsed("--disk-reserve", self.disk_reserve.or(file.disk_reserve), units::size)?,
+            disk_stall: StallBounds {
+                stuck_after: parsed(
+                    "--disk-stuck-after",
+                    self.disk_stuck_after.or(file.disk_stuck_after),
+                    units::duration,
+                )?
+                .unwrap_or(DISK_STALL.stuck_after),
+                hopeless_after: parsed(
+                    "--disk-exit-after",
+                    self.disk_exit_after.or(file.disk_exit_after),
+                    units::duration,
+                )?
+                .unwrap_or(DISK_STALL.hopeless_after),
+            },
         };
         config.validate()?;
         Ok(config)
@@ -176,6 +215,12 @@ impl NodeConfig {
             (1..=SHARDS_MAX).contains(&self.shards),
             "--shards is {}; it must lie between 1 and {SHARDS_MAX}",
             self.shards
+        );
+        let StallBounds { stuck_after, hopeless_after } = self.disk_stall;
+        ensure!(
+            stuck_after >= DISK_STALL_MIN && stuck_after <= hopeless_after,
+            "--disk-stuck-after is {stuck_after:?} and --disk-exit-after {hopeless_after:?}; \
+             the first must be at least {DISK_STALL_MIN:?}, and at most the second"
         );
         let listeners = [Some(self.listen), Some(self.peer_listen), self.ops_listen];
         for (i, a) in listeners.iter().flatten().enumerate() {
@@ -222,6 +267,12 @@ impl NodeConfig {
 fn parse_shards(text: &str) -> Result<u16, String> {
     let number = text.parse().ok().filter(|number| (1..=SHARDS_MAX).contains(number));
     number.ok_or_else(|| format!("it must be a number from 1 to {SHARDS_MAX}"))
+}
+
+/// A value with a unit, or what is allowed.
+fn parsed<T>(flag: &str, text: Option<String>, parse: fn(&str) -> Result<T, String>) -> anyhow::Result<Option<T>> {
+    let value = text.map(|text| parse(&text).map_err(|allowed| anyhow::anyhow!("{flag}: {allowed}")));
+    value.transpose()
 }
 
 fn default_shards() -> u16 {
@@ -353,6 +404,9 @@ mod tests {
             (ServeArgs { listen: Some("nonsense".into()), ..args() }, "--listen"),
             (ServeArgs { peer_listen: Some("127.0.0.1:7411".into()), ..args() }, "two listeners"),
             (ServeArgs { rack: Some("r/1".into()), ..args() }, "--rack"),
+            (ServeArgs { disk_reserve: Some("much".into()), ..args() }, "--disk-reserve"),
+            (ServeArgs { disk_stuck_after: Some("1ms".into()), ..args() }, "--disk-stuck-after"),
+            (ServeArgs { disk_exit_after: Some("5s".into()), ..args() }, "--disk-exit-after"),
         ] {
             let error = format!("{:#}", bad.into_config().expect_err(flag));
             assert!(error.contains(flag), "{error}");

@@ -28,3 +28,13 @@ pub fn fatal(reason: &str) -> ! {
     eprintln!("This process ends at once so that nothing wrong is acked; restart it once the cause is gone.");
     std::process::abort();
 }
+
+/// Says why and ends the process with exit code 1: for a cause outside of it that leaves it of no use. Where the end itself
+/// hangs, as it may on a disk that doesn't answer, it is aborted.
+pub fn give_up(reason: &str) -> ! {
+    tracing::error!(reason, "giving up");
+    eprintln!("fatal: {reason}");
+    std::thread::spawn(|| std::process::exit(1));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::process::abort();
+}

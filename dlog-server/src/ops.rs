@@ -88,6 +88,9 @@ fn readiness(context: &NodeContext, registered: bool) -> Result<(), String> {
     if !registered {
         return Err("the node isn't registered yet: is a majority of the metadata group's nodes up?".into());
     }
+    if let Some(trouble) = context.shards.iter().find_map(|shard| shard.disk_health.trouble()) {
+        return Err(trouble.detail);
+    }
     let leader = context.replicas.get(LogId::GROUP_ZERO).and_then(|replica| replica.progress().leader);
     if leader.is_none() {
         return Err("the metadata group has no leader that this node knows of: is a majority of its nodes up?".into());

@@ -46,6 +46,8 @@ impl DevArgs {
             auto_create_topics: true,
             insecure: false,
             single: true,
+            disk_reserve: None,
+            disk_stall: crate::config::DISK_STALL,
         };
         (1..=self.nodes).map(node).collect()
     }

@@ -71,7 +71,8 @@ fn wishes(context: &NodeContext) -> Vec<Wish> {
     for shard in &context.shards {
         let all = shard.status.lock().expect("no holder panics");
         for (replica, status) in all.iter().filter(|(_, status)| status.role == Role::Leader) {
-            let in_sync = |preferred| status.peers.iter().any(|peer| peer.replica == preferred && peer.in_sync);
+            let in_sync =
+                |preferred| status.peers.iter().any(|peer| peer.replica == preferred && peer.in_sync && peer.has_room);
             wishes.extend(Wish::of(&catalogue, status.log, *replica, in_sync));
         }
     }

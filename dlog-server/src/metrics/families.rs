@@ -94,6 +94,10 @@ families! {
     FAULTS_MENDED = Counter "dlog_faults_mended", "Runs of damaged frames that were mended with other replicas' frames.";
     SCRUB_BYTES = Counter "dlog_scrub_bytes", "Bytes of segments that the scrub has read.";
     SCRUB_PASSES = Counter "dlog_scrub_passes", "Times that the scrub has read every segment of this node.";
+    DISK_FULL = Gauge "dlog_disk_full", "0: records are taken; 1: none from producers, for want of room; 2: none at all.";
+    DISK_STUCK = Gauge "dlog_disk_stuck", "1 while the disk doesn't answer: nothing is led here then.";
+    DISK_RESERVE = Gauge "dlog_disk_reserve_bytes", "Bytes of the disk that are to stay free.";
+
     ELECTIONS_STARTED = Counter "dlog_elections_started", "Elections that replicas of this node began.";
     ELECTIONS_WON = Counter "dlog_elections_won", "Elections that replicas of this node won.";
     LEADER_CHANGES = Counter "dlog_leader_changes", "Times that a replica of this node saw another leader than before.";

@@ -109,7 +109,11 @@ impl Page {
             let (number, sizes) = (number.to_string(), shard.sync_times.sizes());
             samples.labelled(families::JOURNAL_BYTES, "shard", number.clone(), sizes.journal_bytes);
             samples.labelled(families::JOURNAL_FILES, "shard", number.clone(), sizes.journal_files as u64);
-            samples.labelled(families::DATA_BYTES, "shard", number, sizes.data_bytes);
+            samples.labelled(families::DATA_BYTES, "shard", number.clone(), sizes.data_bytes);
+            let state = shard.disk_health.state();
+            samples.labelled(families::DISK_FULL, "shard", number.clone(), state.space.level as u64);
+            samples.labelled(families::DISK_STUCK, "shard", number.clone(), state.stuck.into());
+            samples.labelled(families::DISK_RESERVE, "shard", number, state.space.reserve_bytes);
         }
         if let Some((free, size)) = process::disk(&self.context.config.data_dir) {
             samples.whole(families::DISK_FREE, free);

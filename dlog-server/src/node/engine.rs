@@ -20,7 +20,7 @@ use dlog_replication::bootstrap::group_zero_replica;
 use dlog_replication::reconcile::LocalReplica;
 use dlog_replication::{Catalogue, LocalReplicas};
 use dlog_storage::state_store::rocks::RocksStateStore;
-use dlog_storage::{Identity, OsDisk, StateStore};
+use dlog_storage::{Identity, OsDisk, SpaceOptions, StateStore};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use tokio::sync::watch;
@@ -119,6 +119,8 @@ pub fn start(
         metrics,
         synced: &synced,
         group_zero_state,
+        space: space_of(config, identity),
+        stall: config.disk_stall,
     };
     let mut shards = Vec::new();
     let (mut standing, mut marks) = (Vec::new(), Vec::new());
@@ -143,6 +145,13 @@ pub fn start(
     }
     let threads = EngineThreads { shards, synced, apply, apply_handle, scrub, scrub_handle };
     Ok(Engine { clock, clock_agreement, replicas, outboxes, catalogue, applied, confirmed, local, threads })
+}
+
+/// What of the disk isn't for records: what was asked for, or a part of it.
+fn space_of(config: &NodeConfig, identity: &Identity) -> SpaceOptions {
+    let of_disk = || crate::metrics::process::disk(&config.data_dir).map_or(0, |(_, size)| size);
+    let reserve = config.disk_reserve.unwrap_or_else(|| SpaceOptions::default_reserve(of_disk()));
+    SpaceOptions::of_reserve(reserve, identity.shards)
 }
 
 /// The first start of group 0 here: its members follow from the bootstrap set alone.

@@ -71,7 +71,7 @@ fn troubles(context: &NodeContext) -> Vec<NodeTrouble> {
         }),
         Verdict::Agrees | Verdict::Unknown => None,
     };
-    insecure.into_iter().chain(clock).chain(damaged(context)).collect()
+    insecure.into_iter().chain(clock).chain(disk(context)).chain(damaged(context)).collect()
 }
 
 /// Replicas whose disk has lost some of their frames, or all that they need to start.
@@ -111,6 +111,19 @@ fn damaged(context: &NodeContext) -> Vec<NodeTrouble> {
         Some(NodeTrouble { code: "replica_damaged".into(), subject, detail, next: next.into() })
     };
     statuses.flat_map(|statuses| statuses.values().filter_map(trouble).collect::<Vec<_>>()).collect()
+}
+
+/// The worst that a shard says of its disk; shards of a node share one.
+fn disk(context: &NodeContext) -> Option<NodeTrouble> {
+    let troubles =
+        context.shards.iter().filter_map(|shard| Some((shard.disk_health.state(), shard.disk_health.trouble()?)));
+    let (_, worst) = troubles.max_by_key(|(state, _)| (state.stuck, state.space.level))?;
+    Some(NodeTrouble {
+        code: worst.code.into(),
+        subject: context.config.name.clone(),
+        detail: worst.detail,
+        next: worst.next.into(),
+    })
 }
 
 /// What is told of one replica: its members as of the last tick, everything that moves with the records as of now, so that

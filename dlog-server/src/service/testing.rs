@@ -140,7 +140,13 @@ impl TestNode {
         let (_, applied) = watch::channel(LogIndex::ZERO);
         let peers = Arc::new(PeerPool::new(CLUSTER, NodeId(1), Arc::default()));
         let args = ServeArgs { name: Some("n1".into()), data_dir: Some(dir.path().into()), ..ServeArgs::default() };
-        let handle = ShardHandle { inbox, status: Arc::default(), disk: mpsc::channel().0, sync_times: Arc::default() };
+        let handle = ShardHandle {
+            inbox,
+            status: Arc::default(),
+            disk: mpsc::channel().0,
+            sync_times: Arc::default(),
+            disk_health: Arc::default(),
+        };
         let context = Arc::new(NodeContext {
             config: args.into_config().expect("valid"),
             identity: identity(),

@@ -6,6 +6,7 @@
 
 mod repairs;
 
+use super::disk_health::DiskWatch;
 use super::disk_thread::DiskMessage;
 use super::inbox::{AdmissionPermit, Inbox, ProposeRequest, ReplyResult, ShardMessage, StartReplica};
 use super::read_thread::{FetchRequest, ReadRequest};
@@ -91,6 +92,7 @@ pub struct ConsensusThread {
     proposed_bytes: usize,
     retention: Retention,
     repairs: Repairs,
+    disk: DiskWatch,
     received: usize,
     stopping: bool,
 }
@@ -104,7 +106,7 @@ impl ConsensusThread {
         queue: mpsc::Receiver<ShardMessage>,
         exits: Exits,
         replicas: Arc<Replicas>,
-        status: ShardStatus,
+        (status, disk): (ShardStatus, DiskWatch),
     ) -> ConsensusThread {
         ConsensusThread {
             host,
@@ -126,6 +128,7 @@ impl ConsensusThread {
             proposed_bytes: 0,
             retention: Retention::default(),
             repairs: Repairs::default(),
+            disk,
             received: 0,
             stopping: false,
         }
@@ -164,6 +167,9 @@ impl ConsensusThread {
                 // A process that was paused gets one tick, not all it missed: a timer must not fire for time in which
                 // nothing could be heard.
                 next_tick = now.plus(TICK);
+                if let Some(disk) = self.disk.look(now) {
+                    self.host.set_disk(now, disk, &mut self.outputs);
+                }
                 self.host.tick_all(now, &mut self.outputs);
                 self.campaign();
                 self.retain(now);
@@ -198,6 +204,10 @@ impl ConsensusThread {
                 for message in messages {
                     self.host.receive(self.clock.now(), message, &mut self.outputs);
                 }
+            }
+            ShardMessage::Space(space) => {
+                let disk = self.disk.room(space);
+                self.host.set_disk(self.clock.now(), disk, &mut self.outputs);
             }
             ShardMessage::Persisted(writes) => {
                 for (replica, write) in writes {
@@ -446,9 +456,9 @@ impl ConsensusThread {
             Output::Mend { fault, place, frames } => self.mend(replica, fault, place, frames),
             Output::Whole => self.load_whole(replica),
             Output::Producers { .. } | Output::Stopped => {}
-            // The raft crate repeats its wish that a replica campaigns; the first has begun a write. And who has just left a log may
-            // answer what it was asked before.
-            Output::Refused { from, refusal: refusal @ (Refusal::NotDurable | Refusal::NotAMember(_)) } => {
+            // The raft crate repeats its wish that a replica campaigns; the first has begun a write. Who has just left a log may
+            // answer what it was asked before. And a leader hears of this disk only with the next heartbeat.
+            Output::Refused { from, refusal } if is_usual(&refusal) => {
                 tracing::debug!(%replica, %from, %refusal, "a peer's message came too early, or too late");
             }
             Output::Refused { from, refusal } => {
@@ -475,6 +485,11 @@ impl ConsensusThread {
             });
         }
     }
+}
+
+/// Whether a refusal is part of ordinary life.
+fn is_usual(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::NotDurable | Refusal::NotAMember(_) | Refusal::DiskFull | Refusal::DiskStuck)
 }
 
 /// The answer of a replica that was here when the request was made.

@@ -6,6 +6,7 @@
 
 use super::inbox::{Inbox, ReceivedBytes, ShardMessage};
 use super::repair::RepairMessage;
+use super::room::Room;
 use super::sync_times::SyncTimes;
 use crate::metrics::Metrics;
 use crate::peer::synced::SyncedGroups;
@@ -81,6 +82,7 @@ pub type ProducerTable = (ReplicaId, LogIndex, Bytes);
 /// The thread's state.
 pub struct DiskThread {
     store: ShardStore<OsDisk>,
+    room: Room,
     queue: mpsc::Receiver<DiskMessage>,
     inbox: Inbox,
     received: Arc<ReceivedBytes>,
@@ -131,7 +133,7 @@ struct State {
 impl DiskThread {
     /// A thread over an open store.
     pub fn new(
-        store: ShardStore<OsDisk>,
+        (store, room): (ShardStore<OsDisk>, Room),
         queue: mpsc::Receiver<DiskMessage>,
         inbox: Inbox,
         replicas: Arc<Replicas>,
@@ -140,7 +142,7 @@ impl DiskThread {
         synced: (ShardId, Arc<SyncedGroups>),
     ) -> DiskThread {
         let received = inbox.received();
-        DiskThread { store, queue, inbox, received, replicas, stats, metrics, synced, state: State::default() }
+        DiskThread { store, room, queue, inbox, received, replicas, stats, metrics, synced, state: State::default() }
     }
 
     /// Runs until [`DiskMessage::Stop`] or until every sender is gone.
@@ -153,10 +155,13 @@ impl DiskThread {
                 () if self.store.is_checkpointing() => Duration::ZERO,
                 () if self.state.write_out_owed => RETRY_WRITE_OUT,
                 () if self.state.unsealed => IDLE_BEFORE_SEAL,
-                () if self.state.preparing => PREPARE_EVERY,
+                () if self.state.preparing || self.room.wants_ballast() => PREPARE_EVERY,
                 () => IDLE_LOOK,
             };
-            match self.queue.recv_timeout(wait) {
+            self.room.rest();
+            let received = self.queue.recv_timeout(wait);
+            self.room.begin();
+            match received {
                 Ok(message) => self.take(message)?,
                 Err(RecvTimeoutError::Timeout) if self.store.is_checkpointing() => {}
                 Err(RecvTimeoutError::Timeout) => self.idle()?,
@@ -172,8 +177,19 @@ impl DiskThread {
             }
             self.go_on_with_checkpoint()?;
             self.ask_for_checkpoint(false);
+            self.look_at_room()?;
             self.stats.set_sizes(self.store.stats());
         }
+    }
+
+    /// What was let in and isn't answered, or came from peers and isn't durable, may all be on its way to this disk.
+    fn look_at_room(&mut self) -> Result<(), StorageError> {
+        self.room.make_ballast(true)?;
+        let owed = self.inbox.admitted_bytes() + self.received.bytes();
+        if let Some(space) = self.room.look(owed as u64)? {
+            self.inbox.send(ShardMessage::Space(space));
+        }
+        Ok(())
     }
 
     fn take(&mut self, message: DiskMessage) -> Result<(), StorageError> {
@@ -258,6 +274,7 @@ impl DiskThread {
         for write in group.iter().filter(deletes) {
             self.state.segment_bytes.remove(&write.replica);
         }
+        self.room.begin();
         let began = Instant::now();
         let synced = match self.store.commit_from(&mut group) {
             Err(error) if is_full(&error) => {
@@ -266,7 +283,8 @@ impl DiskThread {
                 for ((id, _, weight), write) in again {
                     self.state.writes.push_front(Queued { id, write, weight });
                 }
-                return Ok(false);
+                // Once: then there is nothing left to give back.
+                return if self.room.relieve(&error)? { self.commit_group() } else { Ok(false) };
             }
             done => done?,
         };
@@ -314,9 +332,12 @@ impl DiskThread {
 
     /// Segments follow the journal. A full disk leaves the frames in the journal, which isn't recycled meanwhile.
     fn write_out(&mut self) -> Result<(), StorageError> {
+        self.room.begin();
         match self.store.write_out() {
             Ok(written) => {
-                self.state.write_out_owed = false;
+                if std::mem::take(&mut self.state.write_out_owed) {
+                    self.room.written();
+                }
                 if !written.is_empty() {
                     self.replicas.add_readers(&written, |replica| self.store.reader(replica));
                     self.inbox.send(ShardMessage::WrittenOut(written));
@@ -328,13 +349,14 @@ impl DiskThread {
                     tracing::error!(%error, "segments can't be written; reads of new records wait until there is space");
                 }
                 self.state.write_out_owed = true;
-                Ok(())
+                if self.room.relieve(&error)? { self.write_out() } else { Ok(()) }
             }
             Err(error) => Err(error),
         }
     }
 
     fn prepare(&mut self, bytes: u64) -> Result<bool, StorageError> {
+        self.room.begin();
         match self.store.prepare(bytes) {
             Err(error) if is_full(&error) => Ok(true),
             done => done,
@@ -350,6 +372,9 @@ impl DiskThread {
             self.store.seal()?;
         }
         self.state.preparing = !self.prepare(4 * PREPARE_BYTES)?;
+        if !self.state.preparing {
+            self.room.make_ballast(false)?;
+        }
         let at_rest = self.state.idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE_BEFORE_CHECKPOINT;
         if was_sealed && at_rest && !self.state.write_out_owed && std::mem::take(&mut self.state.dirty) {
             // A commit index without a record of its own is only noted until now: a log at rest says on every node how far
@@ -377,6 +402,7 @@ impl DiskThread {
         if !self.store.is_checkpointing() {
             return Ok(());
         }
+        self.room.begin();
         let moved = self.store.checkpoint_slice(CHECKPOINT_STEPS);
         self.checkpoint_moved(moved)?;
         let starts = self.store.take_local_starts();
@@ -392,10 +418,15 @@ impl DiskThread {
     fn checkpoint_moved(&mut self, moved: Result<bool, StorageError>) -> Result<(), StorageError> {
         self.state.checkpoint_failed = match moved {
             Ok(false) => return Ok(()),
-            Ok(true) => false,
+            Ok(true) => {
+                self.room.written();
+                false
+            }
             Err(error) if is_full(&error) => {
                 tracing::error!(%error, "no checkpoint for want of space");
-                true
+                // A log at rest asks for one only after a change.
+                self.state.dirty = true;
+                !self.room.relieve(&error)?
             }
             Err(error) => return Err(error),
         };

@@ -10,7 +10,7 @@ use dlog_consensus::{Acks, FetchId, PeerMessage, Reply, StateImage, WriteId};
 use dlog_core::Frame;
 use dlog_core::error::{ErrorCode, ErrorDetail, Outcome, Stage};
 use dlog_core::write::LogPoint;
-use dlog_core::{LogId, LogIndex, ReplicaId, TimestampMs, limits};
+use dlog_core::{LogId, LogIndex, ReplicaId, Space, TimestampMs, limits};
 use dlog_replication::Intent;
 use dlog_storage::WrittenOut;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub enum ShardMessage {
     ReadIndex { replica: ReplicaId, reply: oneshot::Sender<ReplyResult> },
     /// Messages of other nodes' replicas; `bytes` were counted as received.
     Peers { messages: Vec<PeerMessage>, bytes: usize },
+    /// The disk thread looked at the room that its disk has.
+    Space(Space),
     /// Journal groups are durable: for each replica the greatest write.
     Persisted(Vec<(ReplicaId, WriteId)>),
     /// Frames stand in their segments.

@@ -1,11 +1,13 @@
 //! From a shard's files to its running threads.
 
 use super::consensus_thread::{ConsensusThread, Exits, ShardStatus};
+use super::disk_health::{DiskHealth, DiskWatch};
 use super::disk_thread::{DiskMessage, DiskThread};
 use super::inbox::{Inbox, ShardMessage};
 use super::read_thread::ReadRequest;
 use super::repair::{Loaded, RepairMessage};
 use super::restore::{RestoreError, restore};
+use super::room::Room;
 use super::sync_times::SyncTimes;
 use super::{ShardHandle, read_thread};
 use crate::clock::Clock;
@@ -22,7 +24,10 @@ use dlog_consensus::{Host, Mending, Replica, StateFound};
 use dlog_core::write::RestoredReplica;
 use dlog_core::{ReplicaId, ShardId};
 use dlog_replication::reconcile::LocalReplica;
-use dlog_storage::{Identity, LogReader, OsDisk, ShardIdentity, ShardStore, StoreOptions};
+use dlog_storage::space_keeper::open_store;
+use dlog_storage::{
+    Identity, LogReader, OsDisk, ShardIdentity, ShardStore, SpaceKeeper, SpaceOptions, StallBounds, StoreOptions,
+};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -50,6 +55,10 @@ pub struct Plan<'a> {
     pub synced: &'a Arc<SyncedGroups>,
     /// What group 0's state store holds.
     pub group_zero_state: StateFound,
+    /// What isn't for records.
+    pub space: SpaceOptions,
+    /// How long the disk may take.
+    pub stall: StallBounds,
 }
 
 /// A shard that runs.
@@ -94,8 +103,10 @@ pub fn start_shard(
     (disk_sender, disk_queue): (mpsc::Sender<DiskMessage>, mpsc::Receiver<DiskMessage>),
 ) -> anyhow::Result<Started> {
     let identity = ShardIdentity { cluster: plan.identity.cluster, shard: ShardId(number) };
-    let (store, restored) = ShardStore::open(plan.disk.clone(), "", identity, StoreOptions::default())
+    let (store, restored) = open_store(plan.disk, identity, StoreOptions::default())
         .with_context(|| format!("shard {number} can't be opened"))?;
+    let keeper = SpaceKeeper::open(plan.disk.clone(), identity.shard, plan.space)?;
+    inbox.send(ShardMessage::Space(keeper.space()));
     plan.synced.begin(identity.shard, store.last_group());
     let marks = store.known_marks().map(|(replica, _)| replica).collect();
     let mut host = Host::new(random_seed());
@@ -126,6 +137,7 @@ pub fn start_shard(
         }
     }
     let (sync_times, status) = (Arc::new(SyncTimes::default()), ShardStatus::default());
+    let disk_health = Arc::<DiskHealth>::default();
     let (read_sender, read_queue) = mpsc::channel();
     let exits = exits(plan, disk_sender.clone(), read_sender);
     let mut consensus = ConsensusThread::new(
@@ -135,13 +147,13 @@ pub fn start_shard(
         queue,
         exits,
         Arc::clone(plan.replicas),
-        Arc::clone(&status),
+        (Arc::clone(&status), DiskWatch::new(Arc::clone(&disk_health), plan.stall)),
     );
     for (log, replica, progress, reader) in adopted {
         consensus.adopt(log, replica, progress, reader);
     }
     let disk = DiskThread::new(
-        store,
+        (store, Room::new(keeper, Arc::clone(&disk_health))),
         disk_queue,
         inbox.clone(),
         Arc::clone(plan.replicas),
@@ -150,7 +162,7 @@ pub fn start_shard(
         (identity.shard, Arc::clone(plan.synced)),
     );
     let threads = ShardThreads {
-        handle: ShardHandle { inbox: inbox.clone(), status, disk: disk_sender, sync_times },
+        handle: ShardHandle { inbox: inbox.clone(), status, disk: disk_sender, sync_times, disk_health },
         disk: spawn(format!("dlog-disk-{number}"), move || {
             if let Err(error) = disk.run() {
                 crate::fatal(&format!("shard {number}'s disk: {error}"));

@@ -4,6 +4,7 @@ use crate::process::Process;
 use crate::{ports, verb, wait};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 /// A start takes well under a second; recovery of a long journal, on a loaded machine, more.
@@ -147,14 +148,20 @@ impl Node {
     /// Waits until the process has ended by itself; returns the exit code.
     #[track_caller]
     pub fn wait_end(&mut self) -> i32 {
+        let status = self.wait_status();
+        status.code().unwrap_or_else(|| panic!("{} ended by {status}; it said:\n{}", self.name(), self.stderr()))
+    }
+
+    /// Waits until the process has ended by itself, or by a signal of its own.
+    #[track_caller]
+    pub fn wait_status(&mut self) -> ExitStatus {
         let name = self.name().to_string();
         let process = self.process();
         let status = wait::until_ok(&format!("{name} ends"), STOP_BOUND, || {
             process.ended().ok_or_else(|| format!("it said:\n{}", process.stderr()))
         });
-        let code = status.code().unwrap_or_else(|| panic!("{name} ended by {status}; it said:\n{}", process.stderr()));
         self.process = None;
-        code
+        status
     }
 
     /// `kill -STOP`.

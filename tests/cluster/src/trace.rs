@@ -8,7 +8,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long strace has to let go of a process by itself.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// What could make a record durable or tell of it.
 const CALLS: &str = "trace=fdatasync,fsync,sync_file_range,write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg";
@@ -45,10 +48,26 @@ impl Tracer {
     /// # Errors
     /// Says why that isn't possible here: no strace, or tracing is not permitted.
     pub fn attach(pid: u32, out: &Path) -> Result<Tracer, String> {
+        Tracer::start(pid, out, &["-e", CALLS])
+    }
+
+    /// Attaches to all threads of a process and does something to each fdatasync of these files: `error=EIO` and the like, in
+    /// strace's words.
+    ///
+    /// # Errors
+    /// As [`Tracer::attach`].
+    pub fn inject(pid: u32, out: &Path, files: &[PathBuf], fault: &str) -> Result<Tracer, String> {
+        let mut args =
+            vec!["-e".to_string(), "trace=fdatasync".into(), "-e".into(), format!("inject=fdatasync:{fault}")];
+        args.extend(files.iter().flat_map(|file| ["-P".to_string(), file.display().to_string()]));
+        Tracer::start(pid, out, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn start(pid: u32, out: &Path, what: &[&str]) -> Result<Tracer, String> {
         let said = out.with_extension("said");
         let err = File::create(&said).map_err(|e| format!("can't make {}: {e}", said.display()))?;
         let mut command = Command::new("strace");
-        command.args(["-f", "-ttt", "-T", "-yy", "-xx", "-s", BUFFER_BYTES, "-e", CALLS, "-e", "signal=none"]);
+        command.args(["-f", "-ttt", "-T", "-yy", "-xx", "-s", BUFFER_BYTES, "-e", "signal=none"]).args(what);
         command.arg("-o").arg(out).arg("-p").arg(pid.to_string());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(err).spawn();
         let child = child.map_err(|e| format!("strace can't be run: {e}"))?;
@@ -73,6 +92,12 @@ impl Tracer {
 
     fn detach(&mut self) {
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        // It may wait for a thread that it delays itself, of a process that has ended: killed, it lets go of all.
+        let deadline = Instant::now() + LET_GO;
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

@@ -47,6 +47,8 @@ pub struct Disk {
     pub newest_journal: u64,
     /// What lies under `logs`: segments, indexes, producer files.
     pub logs: u64,
+    /// Held back for a full disk; made while a node has little else to do.
+    pub ballast: u64,
     /// Everything else: state store, checkpoints, identity.
     pub rest: u64,
 }
@@ -59,7 +61,7 @@ impl Disk {
         disk
     }
 
-    /// All of it.
+    /// All of it but the ballast, which says nothing of the load.
     pub fn total(&self) -> u64 {
         self.journal + self.logs + self.rest
     }
@@ -81,6 +83,8 @@ impl Disk {
                 self.journal_files += 1;
                 let number = below.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
                 self.newest_journal = self.newest_journal.max(number.unwrap_or(0));
+            } else if is_in("ballast") {
+                self.ballast += bytes;
             } else if is_in("logs") {
                 self.logs += bytes;
             } else {

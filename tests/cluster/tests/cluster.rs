@@ -11,6 +11,8 @@ mod consume_rack;
 mod damage;
 mod death_of_all;
 mod dev;
+mod disk_full;
+mod disk_stuck;
 mod errors_teach;
 mod flood;
 mod graceful_stop;

@@ -90,6 +90,14 @@ fn check_in_sync(
         );
         return Err(ErrorDetail::rejected(ErrorCode::UnsafeRefused, Stage::Service, text));
     }
+    let troubles = view.node(target.node()).map_or(&[][..], |report| report.troubles.as_slice());
+    if let Some(trouble) =
+        troubles.iter().find(|trouble| crate::shard::disk_health::TROUBLES.contains(&trouble.code.as_str()))
+    {
+        let node = catalogue.node_name(target.node());
+        let text = format!("node {node} would not lead {place}: {}; {}", trouble.detail, trouble.next);
+        return Err(ErrorDetail::rejected(ErrorCode::UnsafeRefused, Stage::Service, text));
+    }
     Ok(ReplicaId(leader.replica))
 }
 
