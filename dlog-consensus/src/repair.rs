@@ -107,7 +107,8 @@ impl Repair {
 
     /// What lies wholly below the log start is nobody's business any more: others may have dropped it, and readers don't get it.
     pub(crate) fn forget_below(&mut self, log_start: Offset) {
-        self.faults.retain(|_, one| one.fault.next_offset > log_start || matches!(one.state, State::Writes(_)));
+        let is_below = |fault: &Fault| fault.before.next_offset < log_start && fault.next_offset <= log_start;
+        self.faults.retain(|_, one| !is_below(&one.fault) || matches!(one.state, State::Writes(_)));
     }
 
     /// Whether anything is damaged.

@@ -168,9 +168,15 @@ fn what_a_full_disk_refused_is_tried_again() {
 fn below_the_log_start_nothing_is_missed() {
     let frames = log_of(5, 1);
     let mut repair = Repair::default();
-    let mut fault = fault(&frames, 2, 3);
-    fault.next_offset = Offset(10);
-    repair.add(&[fault]);
+    let mut records = fault(&frames, 2, 3);
+    records.next_offset = Offset(10);
+    // Entries without records at the log's very beginning are below no log start.
+    repair.add(&[fault(&frames, 1, 1)]);
+    repair.forget_below(Offset(0));
+    assert!(!repair.is_empty());
+    repair.forget_below(Offset(1));
+    assert!(repair.is_empty());
+    repair.add(&[records]);
     repair.forget_below(Offset(9));
     assert!(!repair.is_empty());
     repair.forget_below(Offset(10));

@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Repairs {
     /// Segments that are being examined.
     examined: BTreeSet<(ReplicaId, SegmentName)>,
+    /// Segments with damage that the replica knows of: who meets it again tells nothing new.
+    known: BTreeSet<(ReplicaId, SegmentName)>,
     /// Replicas that are being loaded, with what came for them meanwhile.
     loading: BTreeMap<ReplicaId, Loading>,
 }
@@ -34,7 +36,9 @@ impl ConsensusThread {
             RepairMessage::Found { replica, segment, faults } => {
                 self.repairs.examined.remove(&(replica, segment));
                 if !faults.is_empty() {
-                    tracing::error!(%replica, segment = segment.file(), faults = faults.len(), "frames are damaged here; other replicas are asked for them");
+                    if self.repairs.known.insert((replica, segment)) {
+                        tracing::error!(%replica, segment = segment.file(), faults = faults.len(), "frames are damaged here; other replicas are asked for them");
+                    }
                     let known = self.faults_of(replica);
                     self.step(replica, Input::Faulty { faults });
                     // Several readers may have met the same.
@@ -44,6 +48,10 @@ impl ConsensusThread {
             }
             RepairMessage::Mended { replica, fault, result } => {
                 let first = fault.first();
+                if matches!(result, Ok(dlog_core::Mended::Whole | dlog_core::Mended::Gone)) {
+                    let segment = SegmentName { first_index: fault.segment, generation: fault.generation };
+                    self.repairs.known.remove(&(replica, segment));
+                }
                 if result == Ok(dlog_core::Mended::Whole) {
                     tracing::info!(%replica, %first, last = %fault.last, "damaged frames are whole again");
                     self.exits.metrics.faults_mended.add(1);
@@ -66,7 +74,8 @@ impl ConsensusThread {
 
     fn examine(&mut self, replica: ReplicaId, segment: SegmentName) {
         let Some(&log) = self.logs.get(&replica) else { return };
-        if self.repairs.examined.insert((replica, segment)) {
+        let is_known = self.repairs.known.contains(&(replica, segment));
+        if !is_known && self.repairs.examined.insert((replica, segment)) {
             let _ = self.exits.reads.send(ReadRequest::Examine { replica, log, segment });
         }
     }

@@ -276,6 +276,7 @@ impl World {
         process.progress.remove(&replica);
         process.preferred.remove(&replica);
         process.readers.remove(&replica);
+        process.faulty.remove(&replica);
         process.observed.remove(&replica);
         Ok(())
     }
