@@ -21,12 +21,12 @@ pub(crate) mod state_sending;
 pub(crate) mod telling;
 
 use crate::error::LoadError;
-use crate::input::{FetchError, Input};
+use crate::input::Input;
 use crate::log_view::LogView;
 use crate::membership::Membership;
 use crate::message::{MessageKind, PeerMessage};
 use crate::options::ReplicaOptions;
-use crate::output::{FetchId, Output, Progress, Role, RoleChange};
+use crate::output::{Output, Progress, Role, RoleChange};
 use crate::payload;
 use crate::producers::{ProducerTable, Producers};
 use crate::proposal::{PendingQueue, Reached};
@@ -237,11 +237,7 @@ impl Replica {
                 self.tell_producers(out);
             }
             Input::WrittenOut { index, .. } => self.driver.on_written_out(index),
-            Input::EntriesRead { fetch, result } => {
-                if let Some(result) = self.give_read(fetch, result, out) {
-                    self.on_entries_read(fetch, result);
-                }
-            }
+            Input::EntriesRead { fetch, result } => self.on_read(fetch, result, out),
             Input::Faulty { faults } => self.on_faulty(&faults),
             Input::Mended { fault, result } => self.on_mended(&fault, result),
             Input::ReadIndex { request } => self.on_read_index(request, out),
@@ -362,32 +358,6 @@ impl Replica {
         let tracked = self.driver.raft().prs().get(from.0).is_some();
         if tracked && self.driver.is_leader() && term == self.term() {
             self.peers.hear(from);
-        }
-    }
-
-    fn on_entries_read(&mut self, fetch: FetchId, result: Result<Vec<Frame>, FetchError>) {
-        let read = match result {
-            Ok(frames) => !frames.is_empty() && self.driver.entries_read(fetch, frames),
-            Err(error) => {
-                tracing::warn!(log = self.log.0, replica = self.replica.0, %error, "frames for a lagging peer can't be read");
-                false
-            }
-        };
-        if !read {
-            self.failed_fetches += 1;
-            self.driver.storage_mut().forget_fetch(fetch);
-        }
-    }
-
-    fn on_campaign(&mut self) {
-        // A candidate waits for the votes that it asked for: to ask again would throw them away.
-        let idle = self.driver.raft().state != StateRole::Candidate && !self.driver.is_writing();
-        let fit = !self.repair.is_mending() && !self.driver.disk.stuck;
-        let may = self.leader().is_none() && idle && fit && self.stopping.is_none();
-        // Nor one whose vote ends with the change under way: it would have to hand over again.
-        if may && self.membership.voters.contains(&self.replica) {
-            // Only fails where the crate had no use for it.
-            let _ = self.driver.call(|raw| raw.campaign());
         }
     }
 

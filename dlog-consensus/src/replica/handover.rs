@@ -4,6 +4,7 @@ use super::Replica;
 use crate::output::Output;
 use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_core::{MonotonicTime, ReplicaId};
+use raft::StateRole;
 
 /// After so many election timeouts a handover is given up: the leader goes on, and takes proposals again.
 const HANDOVER_ELECTIONS: u64 = 4;
@@ -24,6 +25,19 @@ pub(crate) struct Stopping {
 }
 
 impl Replica {
+    /// Tries to lead now, because the catalogue prefers this replica.
+    pub(super) fn on_campaign(&mut self) {
+        // A candidate waits for the votes that it asked for: to ask again would throw them away.
+        let idle = self.driver.raft().state != StateRole::Candidate && !self.driver.is_writing();
+        let fit = !self.repair.is_mending() && !self.driver.disk.stuck;
+        let may = self.leader().is_none() && idle && fit && self.stopping.is_none();
+        // Nor one whose vote ends with the change under way: it would have to hand over again.
+        if may && self.membership.voters.contains(&self.replica) {
+            // Only fails where the crate had no use for it.
+            let _ = self.driver.call(|raw| raw.campaign());
+        }
+    }
+
     /// Only a leader with another voter has something to hand over.
     pub(super) fn begin_handover(&mut self, to: Option<ReplicaId>) {
         let voters = &self.membership.voters;

@@ -96,19 +96,29 @@ impl Replica {
         out.push(Output::ReadEntries { fetch, from: first, to, max_bytes, peer: message.from });
     }
 
-    /// The answer to a read for somebody's repair; gives it back if it was for another purpose.
-    pub(super) fn give_read(
-        &mut self,
-        fetch: FetchId,
-        result: Result<Vec<Frame>, FetchError>,
-        out: &mut Vec<Output>,
-    ) -> Option<Result<Vec<Frame>, FetchError>> {
-        let Some((peer, after)) = self.giving.reads.remove(&fetch) else {
-            return (fetch.0 < FETCHES_FROM).then_some(result);
+    /// Frames were read, for somebody's repair or for a peer that lags.
+    pub(super) fn on_read(&mut self, fetch: FetchId, result: Result<Vec<Frame>, FetchError>, out: &mut Vec<Output>) {
+        if fetch.0 < FETCHES_FROM {
+            return self.on_entries_read(fetch, result);
+        }
+        if let Some((peer, after)) = self.giving.reads.remove(&fetch) {
+            let follows = |frames: &Vec<Frame>| frames.first().is_some_and(|frame| frame.index == after.next());
+            self.give(peer, after, result.ok().filter(follows), out);
+        }
+    }
+
+    fn on_entries_read(&mut self, fetch: FetchId, result: Result<Vec<Frame>, FetchError>) {
+        let read = match result {
+            Ok(frames) => !frames.is_empty() && self.driver.entries_read(fetch, frames),
+            Err(error) => {
+                tracing::warn!(log = self.log.0, replica = self.replica.0, %error, "frames for a lagging peer can't be read");
+                false
+            }
         };
-        let frames = result.ok().filter(|frames| frames.first().is_some_and(|frame| frame.index == after.next()));
-        self.give(peer, after, frames, out);
-        None
+        if !read {
+            self.failed_fetches += 1;
+            self.driver.storage_mut().forget_fetch(fetch);
+        }
     }
 
     fn give(&self, to: ReplicaId, after: LogIndex, frames: Option<Vec<Frame>>, out: &mut Vec<Output>) {

@@ -22,7 +22,7 @@ use crate::replicas::{ReplicaProgress, Replicas};
 use anyhow::Context;
 use dlog_consensus::{Host, Mending, Replica, StateFound};
 use dlog_core::write::RestoredReplica;
-use dlog_core::{ReplicaId, ShardId};
+use dlog_core::{LogId, ReplicaId, ShardId};
 use dlog_replication::reconcile::LocalReplica;
 use dlog_storage::space_keeper::open_store;
 use dlog_storage::{
@@ -110,26 +110,12 @@ pub fn start_shard(
     plan.synced.begin(identity.shard, store.last_group());
     let marks = store.known_marks().map(|(replica, _)| replica).collect();
     let mut host = Host::new(random_seed());
-    let mut local = Vec::new();
-    let mut adopted = Vec::new();
-    for replica in restored {
-        local.push(LocalReplica::untold(replica.replica, replica.log, replica.intent));
-        let (log, id, reader) = (replica.log, replica.replica, store.reader(replica.replica));
-        let loaded = bring_up(&store, reader.as_ref(), replica, &plan.group_zero_state, host.draw_seed());
-        let progress = match loaded.with_context(|| format!("replica {id} of log {log} can't go on"))? {
-            Loaded::Running(machine) => {
-                let progress = progress_of(&machine);
-                host.add(*machine);
-                progress
-            }
-            Loaded::Waits(mending) => {
-                plan.metrics.faults_found.add(mending.faults().len() as u64);
-                host.add_mending(*mending);
-                ReplicaProgress::default()
-            }
-        };
-        adopted.push((log, id, progress, reader));
-    }
+    let untold = |replica: &RestoredReplica| LocalReplica::untold(replica.replica, replica.log, replica.intent);
+    let local = restored.iter().map(untold).collect();
+    let adopted = restored
+        .into_iter()
+        .map(|replica| take_in(plan, &store, replica, &mut host))
+        .collect::<anyhow::Result<Vec<Adopted>>>()?;
     for (replica, error) in store.damage() {
         if let Some(segment) = error.segment() {
             tracing::error!(%replica, %error, "damage was found at the start");
@@ -175,6 +161,33 @@ pub fn start_shard(
     let state = plan.group_zero_state.clone();
     spawn(format!("dlog-read-{number}"), move || read_thread::run(&read_queue, &inbox, &replicas, &state))?;
     Ok(Started { threads, local, marks })
+}
+
+/// A replica that was found: its log, its id, how far it is, and what reads it.
+type Adopted = (LogId, ReplicaId, ReplicaProgress, Option<LogReader<OsDisk>>);
+
+/// Puts a restored replica into the host, running or waiting.
+fn take_in(
+    plan: &Plan<'_>,
+    store: &ShardStore<OsDisk>,
+    restored: RestoredReplica,
+    host: &mut Host,
+) -> anyhow::Result<Adopted> {
+    let (log, id, reader) = (restored.log, restored.replica, store.reader(restored.replica));
+    let loaded = bring_up(store, reader.as_ref(), restored, &plan.group_zero_state, host.draw_seed());
+    let progress = match loaded.with_context(|| format!("replica {id} of log {log} can't go on"))? {
+        Loaded::Running(machine) => {
+            let progress = progress_of(&machine);
+            host.add(*machine);
+            progress
+        }
+        Loaded::Waits(mending) => {
+            plan.metrics.faults_found.add(mending.faults().len() as u64);
+            host.add_mending(*mending);
+            ReplicaProgress::default()
+        }
+    };
+    Ok((log, id, progress, reader))
 }
 
 /// Loads a replica. One that has lost what no frames can give back stands still: the rest of the node goes on.

@@ -5,9 +5,9 @@ use super::starts::Failed;
 use super::{Event, World};
 use crate::node::{DiskMessage, Inbound, Lost, Process};
 use crate::schedule::MICROSECOND;
-use dlog_consensus::{FaultStatus, Mending, StateFound};
+use dlog_consensus::{FaultStatus, Input, Mending, StateFound};
 use dlog_core::write::RestoredReplica;
-use dlog_core::{Fault, Frame, LogId, MendPlace, ReplicaId};
+use dlog_core::{Fault, Frame, LogId, MendPlace, Mended, MonotonicTime, ReplicaId};
 use dlog_storage::{LogReader, SimDisk, StateStore, StorageError};
 
 impl World {
@@ -124,6 +124,21 @@ impl World {
         self.note_of(replica, format_args!("{replica} mends {} of {fault:?}: {result:?}", frames.len()));
         process.inbox.push_back(Inbound::Mended(replica, Box::new((*fault, result))));
         Ok(())
+    }
+
+    /// What became of frames that were put back.
+    pub(crate) fn take_mended(
+        &mut self,
+        process: &mut Process,
+        now: MonotonicTime,
+        replica: ReplicaId,
+        (fault, result): (Fault, Result<Mended, String>),
+    ) {
+        process.host.step(now, replica, Input::Mended { fault, result }, &mut process.outputs);
+        let is_whole = process.host.get(replica).is_some_and(|machine| machine.faults().is_empty());
+        if is_whole && process.faulty.remove(&replica) {
+            self.counts.repaired += 1;
+        }
     }
 
     /// A replica that couldn't start for want of frames waits for them.

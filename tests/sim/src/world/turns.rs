@@ -127,6 +127,9 @@ impl World {
             Inbound::LocalStarts(_) | Inbound::Persisted(_) | Inbound::WrittenOut(_) => {
                 take_from_disk(host, now, inbound, outputs);
             }
+            Inbound::Applied(..) | Inbound::StateTaken(..) | Inbound::StateInstalled(..) => {
+                take_from_apply(host, now, inbound, outputs);
+            }
             Inbound::ReadIndex { log, asker } => {
                 let Some(replica) = self.replica_here(process, log, asker) else { return Ok(()) };
                 let request = wait(process, asker);
@@ -148,14 +151,7 @@ impl World {
             Inbound::Faulty(replica, faults) => {
                 host.step(now, replica, Input::Faulty { faults }, outputs);
             }
-            Inbound::Mended(replica, told) => {
-                let (fault, result) = *told;
-                host.step(now, replica, Input::Mended { fault, result }, outputs);
-                let whole = |replica| host.get(replica).is_some_and(|machine| machine.faults().is_empty());
-                if whole(replica) && process.faulty.remove(&replica) {
-                    self.counts.repaired += 1;
-                }
-            }
+            Inbound::Mended(replica, told) => self.take_mended(process, now, replica, *told),
             Inbound::Unreachable(node) => host.unreachable(now, node, outputs),
             Inbound::Transfer(log) => {
                 if let Some(replica) = process.by_log.get(&log) {
@@ -169,15 +165,6 @@ impl World {
                 let Some(replica) = self.replica_here(process, LogId::GROUP_ZERO, asker) else { return Ok(()) };
                 let request = wait(process, asker);
                 process.host.step(now, replica, Input::ProposeCommand { request, command }, &mut process.outputs);
-            }
-            Inbound::Applied(replica, index) => {
-                host.step(now, replica, Input::Applied { index }, outputs);
-            }
-            Inbound::StateTaken(replica, index, state) => {
-                host.step(now, replica, Input::StateTaken { index, state }, outputs);
-            }
-            Inbound::StateInstalled(replica, index, result) => {
-                host.step(now, replica, Input::StateInstalled { index, result }, outputs);
             }
             Inbound::Start(start) => return self.start_replica(node, now, process, start),
             Inbound::Delete(replica, ended) => return self.delete_replica(node, process, replica, ended),
@@ -305,6 +292,11 @@ impl World {
                 Output::Producers { .. } | Output::Stopped => {}
             }
         }
+        self.queue_writes(node, writes);
+        Ok(())
+    }
+
+    fn queue_writes(&mut self, node: usize, writes: Vec<(WriteId, ReplicaWrite)>) {
         if !writes.is_empty() {
             let cuts = writes.iter().flat_map(|(_, write)| &write.ops).filter(|op| matches!(op, WriteOp::Cut { .. }));
             self.counts.cuts += cuts.count() as u64;
@@ -312,7 +304,6 @@ impl World {
             self.counts.installs += resets.count() as u64;
             self.queue_for_disk(node, DiskMessage::Writes(writes));
         }
-        Ok(())
     }
 
     /// A message leaves.
@@ -533,6 +524,17 @@ fn campaign(process: &mut Process, now: MonotonicTime) {
     for replica in process.preferred.keys() {
         process.host.step(now, *replica, Input::Campaign, &mut process.outputs);
     }
+}
+
+/// What the apply thread says of group 0's state.
+fn take_from_apply(host: &mut Host, now: MonotonicTime, inbound: Inbound, outputs: &mut Vec<(ReplicaId, Output)>) {
+    let (replica, input) = match inbound {
+        Inbound::Applied(replica, index) => (replica, Input::Applied { index }),
+        Inbound::StateTaken(replica, index, state) => (replica, Input::StateTaken { index, state }),
+        Inbound::StateInstalled(replica, index, result) => (replica, Input::StateInstalled { index, result }),
+        _ => unreachable!("the caller has looked"),
+    };
+    host.step(now, replica, input, outputs);
 }
 
 /// What the disk thread says.
