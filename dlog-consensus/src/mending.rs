@@ -14,6 +14,7 @@ use dlog_core::error::{ErrorCode, ErrorDetail, Stage};
 use dlog_core::write::{LogPoint, ReplicaWrite, RestoredReplica, WriteOp};
 use dlog_core::{Fault, LogId, LogIndex, ReplicaId, Term};
 use dlog_replication::Intent;
+use std::collections::BTreeSet;
 
 /// A replica on its way to being whole.
 #[derive(Debug)]
@@ -97,7 +98,7 @@ impl Mending {
             Input::LocalStart { start } => self.clip(start),
             other => self.refuse(&other, out),
         }
-        let members: Vec<ReplicaId> = self.membership.members().into_iter().collect();
+        let members: Vec<ReplicaId> = self.members().into_iter().collect();
         match self.repair.next(self.restored.replica, &members) {
             Some(Next::Ask(question)) => {
                 let request = self.blank(MessageKind::RepairRequest, question.to, question.after);
@@ -106,6 +107,16 @@ impl Mending {
             Some(Next::Write(part)) => out.push(part.into()),
             None => {}
         }
+    }
+
+    /// Whom to ask: who belonged to the log when storage last heard, and who should hold it now. All that were known before may
+    /// have left it while the node was down.
+    fn members(&self) -> BTreeSet<ReplicaId> {
+        let wanted = self.intent.iter().flat_map(|intent| intent.voters.iter().chain(&intent.learners));
+        // Who has left for good answers nothing, and would be waited for.
+        let is_settled = self.intent.as_ref().is_some_and(|intent| intent.confirmed);
+        let known = if is_settled { BTreeSet::new() } else { self.membership.members() };
+        known.into_iter().chain(wanted.copied()).collect()
     }
 
     /// Storage keeps nothing up to and with `start` any more.
@@ -119,7 +130,7 @@ impl Mending {
     fn on_peer(&mut self, message: PeerMessage, out: &mut Vec<Output>) {
         let from = message.from;
         let ours = message.to == self.restored.replica && message.log == self.restored.log;
-        if !ours || message.validate().is_err() || !self.membership.contains(from) {
+        if !ours || message.validate().is_err() || !self.members().contains(&from) {
             out.push(Output::Refused { from, refusal: Refusal::NotAMember(from) });
             return;
         }

@@ -73,6 +73,8 @@ pub struct FaultStatus {
     pub first: LogIndex,
     /// The last one.
     pub last: LogIndex,
+    /// The last one's CRC: another replica's entry with that index may be another one, where this one was never committed.
+    pub crc: u32,
     /// No other replica has them either.
     pub lost: bool,
 }
@@ -123,8 +125,12 @@ impl Repair {
 
     /// What is damaged, in order.
     pub(crate) fn statuses(&self) -> Vec<FaultStatus> {
-        let status =
-            |one: &Mending| FaultStatus { first: one.place.point.index.next(), last: one.fault.last, lost: one.lost };
+        let status = |one: &Mending| FaultStatus {
+            first: one.place.point.index.next(),
+            last: one.fault.last,
+            crc: one.fault.crc,
+            lost: one.lost,
+        };
         self.faults.values().map(status).collect()
     }
 

@@ -64,8 +64,8 @@ impl World {
         }
     }
 
-    /// A replica whose frames nobody keeps any more, because of retention, needs a snapshot and is moved by operators: its node
-    /// counts as lost.
+    /// A replica whose frames nobody keeps any more, because of retention, or that nobody else ever kept, because they weren't
+    /// committed, is moved by operators: its node counts as lost.
     pub(crate) fn give_up_hopeless(&mut self) {
         for node in 0..self.nodes.len() {
             let Some(process) = self.nodes[node].process.as_ref().filter(|_| !self.is_lost(node)) else { continue };
@@ -90,7 +90,9 @@ impl World {
             let Some(reader) = process.by_log.get(&log).and_then(|replica| process.readers.get(replica)) else {
                 return false;
             };
-            reader.local_start().index < fault.first && reader.last().index >= fault.last
+            let last = reader.read_frames(fault.last, fault.last.next(), 1);
+            let same = last.is_ok_and(|frames| frames.first().is_some_and(|frame| frame.crc == fault.crc));
+            same && reader.local_start().index < fault.first
         })
     }
 
